@@ -41,6 +41,19 @@ impl IoBuf {
         buf[..bytes.len()].copy_from_slice(bytes);
         buf
     }
+
+    /// Shortens the buffer to `len` bytes, a whole number of blocks; the rest stays allocated.
+    pub fn truncate(&mut self, len: usize) {
+        assert!(
+            len > 0 && len.is_multiple_of(BLOCK_BYTES),
+            "a buffer holds whole blocks"
+        );
+        match &mut self.0 {
+            Storage::Heap(bytes) => bytes.len = bytes.len.min(len),
+            #[cfg(feature = "glommio")]
+            Storage::Dma(buffer) => buffer.trim_to_size(len.min(buffer.len())),
+        }
+    }
 }
 
 impl Deref for IoBuf {
@@ -70,7 +83,9 @@ impl DerefMut for IoBuf {
 /// A heap allocation aligned to [`BLOCK_BYTES`].
 struct AlignedBytes {
     start: NonNull<u8>,
+    /// Bytes in use; never more than `allocated`.
     len: usize,
+    allocated: usize,
 }
 
 impl AlignedBytes {
@@ -84,11 +99,15 @@ impl AlignedBytes {
         // SAFETY: `len` is not zero, so the layout has a size.
         let start = unsafe { alloc::alloc_zeroed(layout) };
         let start = NonNull::new(start).unwrap_or_else(|| alloc::handle_alloc_error(layout));
-        Self { start, len }
+        Self {
+            start,
+            len,
+            allocated: len,
+        }
     }
 
     fn as_slice(&self) -> &[u8] {
-        // SAFETY: `start` points to `len` bytes, initialised in `zeroed` and owned by `self`.
+        // SAFETY: `start` points to at least `len` bytes, initialised in `zeroed` and owned by `self`.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
@@ -101,7 +120,7 @@ impl AlignedBytes {
 impl Drop for AlignedBytes {
     fn drop(&mut self) {
         // SAFETY: `start` came from `alloc_zeroed` with this very layout.
-        unsafe { alloc::dealloc(self.start.as_ptr(), Self::layout(self.len)) }
+        unsafe { alloc::dealloc(self.start.as_ptr(), Self::layout(self.allocated)) }
     }
 }
 
@@ -128,6 +147,13 @@ mod tests {
             assert_eq!(buf.len(), len.max(1).next_multiple_of(BLOCK_BYTES));
             assert!(buf.iter().all(|&byte| byte == 0));
         }
+    }
+
+    #[test]
+    fn a_truncated_buffer_keeps_its_first_bytes() {
+        let mut buf = IoBuf::from_slice(&[7; 3 * BLOCK_BYTES]);
+        buf.truncate(BLOCK_BYTES);
+        assert_eq!(&buf[..], &[7; BLOCK_BYTES]);
     }
 
     #[test]

@@ -132,6 +132,9 @@ pub trait Env: Clone + 'static {
     /// [`crate::IoErrorKind::Locked`] when it is held, by this process or another.
     fn lock(&self, path: &Path) -> impl Future<Output = Result<Self::Lock, IoError>>;
 
+    /// Allocates zeroed memory for a write: at least `len` bytes, rounded up to whole blocks.
+    fn allocate(&self, len: usize) -> IoBuf;
+
     /// Time since some fixed moment; never goes back. Costs 20-30 ns: not for every operation.
     fn now(&self) -> Duration;
 
@@ -211,6 +214,15 @@ impl<M> SendError<M> {
             Self::Full(message) | Self::Closed(message) => message,
         }
     }
+}
+
+/// A way into one shard for callers that are no shard themselves.
+pub trait Submit<M: Message>: Clone + 'static {
+    /// Hands a message to the shard, without waiting.
+    ///
+    /// # Errors
+    /// The message comes back when the shard's queue is full or the shard is gone.
+    fn try_submit(&self, message: M) -> Result<(), SendError<M>>;
 }
 
 /// One shard's end of the mesh: what peers and callers send it, and what it sends to peers.

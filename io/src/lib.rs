@@ -21,7 +21,7 @@ pub mod sim;
 pub use buffer::{BLOCK_BYTES, IoBuf};
 pub use convert::{round_up, to_u32, to_u64, to_usize};
 pub use env::{
-    Access, Creation, DirEntry, Env, File, FileKind, JoinHandle, Message, Port, SendError,
+    Access, Creation, DirEntry, Env, File, FileKind, JoinHandle, Message, Port, SendError, Submit,
     TaskClass, TaskPanic, catch_panic,
 };
 pub use error::{IoError, IoErrorKind, IoOp};

@@ -13,6 +13,6 @@ mod types;
 pub use entry::{Entry, EntryFlags, EntrySource};
 pub use error::{Corruption, Error, KeyRange, Place, Result};
 pub use types::{
-    BATCH_BYTES_MAX, DatabaseId, KEY_BYTES_MAX, KeyspaceId, Lsn, SegmentId, ShardId, StorageKey,
-    Timestamp, TxnId, VALUE_BYTES_MAX,
+    BATCH_BYTES_MAX, DatabaseId, FileOwner, KEY_BYTES_MAX, KeyspaceId, Lsn, SegmentId, ShardId,
+    StorageKey, Timestamp, TxnId, VALUE_BYTES_MAX,
 };

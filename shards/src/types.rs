@@ -132,6 +132,15 @@ impl fmt::Debug for DatabaseId {
     }
 }
 
+/// Whose a file is: every file says it, so that one from elsewhere is recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileOwner {
+    /// The database.
+    pub database: DatabaseId,
+    /// The shard.
+    pub shard: ShardId,
+}
+
 /// A key as the engine stores it: the keyspace, big-endian so that keyspaces sort apart, then the
 /// caller's bytes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
