@@ -42,7 +42,10 @@ impl IoBuf {
         buf
     }
 
-    /// Shortens the buffer to `len` bytes, a whole number of blocks; the rest stays allocated.
+    /// Shortens the buffer to `len` bytes; the rest stays allocated.
+    ///
+    /// # Panics
+    /// When `len` is not a whole number of blocks.
     pub fn truncate(&mut self, len: usize) {
         assert!(
             len > 0 && len.is_multiple_of(BLOCK_BYTES),

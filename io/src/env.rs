@@ -166,7 +166,7 @@ pub trait Env: Clone + 'static {
 /// # Cancel safety
 /// Dropping the future of a write or a sync may cancel it half-way: whoever needs the outcome runs
 /// it in a task of its own. Dropping the future of a read is harmless.
-pub trait File: Clone + 'static {
+pub trait File: Clone + fmt::Debug + 'static {
     /// Reads exactly `len` bytes.
     ///
     /// # Errors

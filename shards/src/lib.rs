@@ -6,13 +6,23 @@
 
 #![forbid(unsafe_code)]
 
+mod block;
+mod clock;
 mod entry;
 mod error;
+mod identity;
+mod router;
+mod signal;
 mod types;
+mod wal;
 
+pub use block::FORMAT_VERSION;
 pub use entry::{Entry, EntryFlags, EntrySource};
 pub use error::{Corruption, Error, KeyRange, Place, Result};
+pub use identity::{Identity, SHARDS_MAX};
+pub use router::Router;
 pub use types::{
     BATCH_BYTES_MAX, DatabaseId, FileOwner, KEY_BYTES_MAX, KeyspaceId, Lsn, SegmentId, ShardId,
     StorageKey, Timestamp, TxnId, VALUE_BYTES_MAX,
 };
+pub use wal::Ops;

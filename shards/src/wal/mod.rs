@@ -1,0 +1,33 @@
+//! The write-ahead log of one shard.
+//!
+//! # Algorithm
+//! 1. A commit is encoded into the group that is filling; it gets the LSN of that group's record.
+//! 2. The writer task takes the group as soon as the previous one is on disk: one record, one
+//!    aligned write to a file opened for durable direct I/O. No timer; a group that holds only
+//!    relaxed commits may wait for more, up to a stated interval.
+//! 3. When the write completes, every commit in the record is durable and its waiters are told.
+//! 4. A record that does not fit the rest of the segment goes to the next one, which was filled
+//!    with zeros beforehand or recycled.
+//! 5. A checkpoint frees the segments that lie wholly below it.
+//!
+//! # Invariants
+//! * One write is in flight at a time, so a record is built only after its predecessor is durable:
+//!   every record's `durable_lsn` is its own LSN minus one or later marks, never less.
+//! * LSNs are contiguous, each record carries the hash of the one before, and a segment's epoch is
+//!   drawn at random each time it is taken into use: bytes of an earlier use never pass for new.
+//! * After the first error of a write or a sync nothing more is written: the log is poisoned.
+
+mod commit;
+mod group;
+mod reader;
+mod record;
+mod segment;
+mod segments;
+mod writer;
+
+pub use commit::{OP_HEADER_BYTES, Ops};
+pub(crate) use commit::{Op, check_key};
+pub(crate) use reader::{LogEnd, Marks, Replay};
+pub(crate) use record::RecordHash;
+pub(crate) use segments::Segments;
+pub(crate) use writer::{Settle, Wal, WalConfig, WalStats};

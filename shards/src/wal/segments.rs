@@ -1,0 +1,270 @@
+//! The segments of one log: which are live, which wait to be used again, and where they lie.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use lightning_io::{BLOCK_BYTES, Env, File, FileKind};
+
+use super::reader::{RecordReader, Step};
+use super::record::RecordHash;
+use super::segment::{Headers, SegmentFile, SegmentHeader};
+use crate::block::FORMAT_VERSION;
+use crate::{Corruption, Error, FileOwner, Lsn, Place, Result, SegmentId};
+
+/// Files are named `wal-000001` and up, in the order of their creation.
+const NAME_PREFIX: &str = "wal-";
+
+/// How many files wait to be used again; more are removed.
+const FREE_MAX: usize = 2;
+
+/// A segment that holds records.
+#[derive(Debug, Clone)]
+pub(crate) struct Segment<F> {
+    pub(crate) header: SegmentHeader,
+    pub(crate) file: F,
+}
+
+impl<F: File> Segment<F> {
+    /// The offsets of the header copies that are not what they should be.
+    async fn damaged_headers(&self) -> Result<Vec<u64>> {
+        let mut damaged = Vec::new();
+        for (copy, offset) in [(0, 0), (1, self.header.records_end())] {
+            let block = self.file.read_at(offset, BLOCK_BYTES).await?;
+            if SegmentHeader::decode(&block, copy) != Ok(self.header) {
+                damaged.push(offset);
+            }
+        }
+        Ok(damaged)
+    }
+}
+
+/// The segments of one shard's log.
+///
+/// `live` is ordered by segment id, and so by LSN: the records of one end where the next begins.
+/// The last one is being written. `free` files hold nothing that is needed.
+#[derive(Debug)]
+pub(crate) struct Segments<E: Env> {
+    env: E,
+    directory: PathBuf,
+    owner: FileOwner,
+    live: VecDeque<Segment<E::File>>,
+    free: Vec<SegmentFile<E::File>>,
+    next_file: u64,
+    next_segment: SegmentId,
+}
+
+impl<E: Env> Segments<E> {
+    /// A log without segments, as at creation.
+    pub(crate) fn empty(env: &E, directory: &Path, owner: FileOwner) -> Self {
+        Self {
+            env: env.clone(),
+            directory: directory.to_path_buf(),
+            owner,
+            live: VecDeque::new(),
+            free: Vec::new(),
+            next_file: 1,
+            next_segment: SegmentId(1),
+        }
+    }
+
+    /// Finds the files that an earlier run left; `live` holds every file with a sound header.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] for a file of another shard, [`Error::Version`] for another version's.
+    pub(crate) async fn find(env: &E, directory: &Path, owner: FileOwner) -> Result<Self> {
+        let mut segments = Self::empty(env, directory, owner);
+        let mut live = Vec::new();
+        for entry in env.read_dir(directory).await? {
+            let Some(number) = file_number(&entry.name) else {
+                continue;
+            };
+            if entry.kind != FileKind::File {
+                continue;
+            }
+            segments.next_file = segments.next_file.max(number.saturating_add(1));
+            let path = directory.join(&entry.name);
+            let found = SegmentFile::open(env, &path).await?;
+            match found.read_headers(owner).await? {
+                Headers::Sound(header) => live.push(Segment {
+                    header,
+                    file: found.file,
+                }),
+                Headers::Unused => segments.free.push(found),
+                Headers::Foreign(other) => {
+                    let what = format!(
+                        "the segment belongs to shard {} of database {}",
+                        other.shard, other.database
+                    );
+                    return Err(Error::corruption(owner.shard, &path, 0, what));
+                }
+                Headers::Version(found) => {
+                    return Err(Error::Version {
+                        path,
+                        found,
+                        supported: FORMAT_VERSION,
+                    });
+                }
+            }
+        }
+        live.sort_by_key(|segment| segment.header.segment);
+        if let Some(pair) = live
+            .windows(2)
+            .find(|w| w[0].header.segment == w[1].header.segment)
+        {
+            let what = format!("segment {} exists twice", pair[1].header.segment);
+            return Err(Error::corruption(owner.shard, pair[1].file.path(), 0, what));
+        }
+        if let Some(newest) = live.last() {
+            segments.next_segment = SegmentId(newest.header.segment.0.saturating_add(1));
+        }
+        segments.live = live.into();
+        Ok(segments)
+    }
+
+    /// Reports damage that concerns the log as a whole.
+    pub(crate) fn damage(&self, offset: u64, what: String) -> Error {
+        Error::corruption(self.owner.shard, &self.directory, offset, what)
+    }
+
+    pub(crate) fn live(&self) -> impl DoubleEndedIterator<Item = &Segment<E::File>> {
+        self.live.iter()
+    }
+
+    pub(crate) fn live_count(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Bytes that live and waiting segments take on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        let live: u64 = self.live.iter().map(|segment| segment.header.length).sum();
+        live + self.free.iter().map(|free| free.length).sum::<u64>()
+    }
+
+    /// Takes a waiting file of at least `length` bytes, if there is one.
+    pub(crate) fn take_free(&mut self, length: u64) -> Option<SegmentFile<E::File>> {
+        let at = self.free.iter().position(|free| free.length >= length)?;
+        Some(self.free.swap_remove(at))
+    }
+
+    /// Puts back a file that was prepared and not used.
+    pub(crate) fn give_back(&mut self, file: SegmentFile<E::File>) {
+        self.free.push(file);
+    }
+
+    /// The path of the next new file.
+    pub(crate) fn next_path(&mut self) -> PathBuf {
+        let path = self
+            .directory
+            .join(format!("{NAME_PREFIX}{:06}", self.next_file));
+        self.next_file += 1;
+        path
+    }
+
+    /// The header with which a file goes into use as the next segment.
+    pub(crate) fn next_header(
+        &mut self,
+        length: u64,
+        base: Lsn,
+        previous: RecordHash,
+        durable: Lsn,
+    ) -> SegmentHeader {
+        let segment = self.next_segment;
+        self.next_segment = SegmentId(segment.0 + 1);
+        let epoch = self.env.random_u64();
+        SegmentHeader {
+            owner: self.owner,
+            segment,
+            epoch,
+            base,
+            previous,
+            durable,
+            length,
+        }
+    }
+
+    /// Adds a segment whose headers are durable.
+    pub(crate) fn push(&mut self, segment: Segment<E::File>) {
+        if let Some(last) = self.live.back() {
+            assert!(
+                last.header.segment < segment.header.segment,
+                "segments are used in order"
+            );
+            assert!(
+                last.header.base <= segment.header.base,
+                "the log does not go back"
+            );
+        }
+        self.live.push_back(segment);
+    }
+
+    /// Takes out of use every segment but the last that ends at or below `checkpoint`.
+    ///
+    /// Files that are not kept for another use are returned, to be removed.
+    pub(crate) fn release(&mut self, checkpoint: Lsn) -> Vec<E::File> {
+        while self.live.len() > 1 && self.live[1].header.base <= checkpoint.next() {
+            if let Some(old) = self.live.pop_front() {
+                self.free.push(SegmentFile {
+                    length: old.header.length,
+                    file: old.file,
+                });
+            }
+        }
+        // The longest files are the ones that a busy log wants again.
+        self.free.sort_by_key(|free| std::cmp::Reverse(free.length));
+        let surplus = self.free.split_off(self.free.len().min(FREE_MAX));
+        surplus.into_iter().map(|free| free.file).collect()
+    }
+}
+
+fn file_number(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix(NAME_PREFIX)?;
+    digits
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| digits.parse().ok())?
+}
+
+/// Reads the live segments again, up to `durable`, and checks every header and record.
+///
+/// # Errors
+/// An I/O error, which is no damage to stored bytes.
+pub(crate) async fn verify_segments<E: Env>(
+    env: &E,
+    live: &[Segment<E::File>],
+    durable: Lsn,
+) -> Result<Vec<Corruption>> {
+    let mut damages = Vec::new();
+    for (at, segment) in live.iter().enumerate() {
+        let report = |offset, what| {
+            let place = Place {
+                shard: Some(segment.header.owner.shard),
+                file: segment.file.path().to_path_buf(),
+                offset,
+            };
+            Corruption {
+                place,
+                what,
+                keys: None,
+            }
+        };
+        for offset in segment.damaged_headers().await? {
+            damages.push(report(
+                offset,
+                "a copy of the segment's header is damaged".to_owned(),
+            ));
+        }
+        let end = live
+            .get(at + 1)
+            .map_or(durable.next(), |next| next.header.base);
+        let mut reader = RecordReader::new(env, segment.clone());
+        while reader.expected() < end {
+            let offset = reader.offset();
+            if let Step::Bad(what) = reader.step().await? {
+                damages.push(report(offset, what));
+                break;
+            }
+            env.yield_if_needed().await;
+        }
+    }
+    Ok(damages)
+}
