@@ -23,8 +23,13 @@ pub struct IoBuf(Storage);
 #[derive(Debug)]
 enum Storage {
     Heap(AlignedBytes),
+    /// Memory of the executor, registered with the kernel as far as it reaches.
     #[cfg(feature = "glommio")]
     Dma(::glommio::io::DmaBuffer),
+    /// What a read brought. glommio cannot hand it out for writing (it panics), so the first
+    /// mutable access copies it to the heap.
+    #[cfg(feature = "glommio")]
+    DmaRead(::glommio::io::DmaBuffer),
 }
 
 impl IoBuf {
@@ -54,9 +59,50 @@ impl IoBuf {
         match &mut self.0 {
             Storage::Heap(bytes) => bytes.len = bytes.len.min(len),
             #[cfg(feature = "glommio")]
-            Storage::Dma(buffer) => buffer.trim_to_size(len.min(buffer.len())),
+            Storage::Dma(buffer) | Storage::DmaRead(buffer) => {
+                buffer.trim_to_size(len.min(buffer.len()));
+            }
         }
     }
+}
+
+#[cfg(feature = "glommio")]
+impl IoBuf {
+    /// Takes a buffer of the executor and zeroes it.
+    ///
+    /// The executor's own allocator is trusted with alignment only after a look.
+    pub(crate) fn from_dma(mut buffer: ::glommio::io::DmaBuffer) -> Self {
+        if !is_whole(buffer.as_bytes()) {
+            return Self::zeroed(buffer.len());
+        }
+        buffer.as_bytes_mut().fill(0);
+        Self(Storage::Dma(buffer))
+    }
+
+    /// Takes what a read brought, without a copy where its memory is aligned and whole.
+    pub(crate) fn from_read(read: ::glommio::io::ReadResult) -> Self {
+        if is_whole(&read) {
+            Self(Storage::DmaRead(read.into()))
+        } else {
+            Self::from_slice(&read)
+        }
+    }
+
+    /// The executor's buffer inside, if it is one.
+    pub(crate) fn into_dma(self) -> Result<::glommio::io::DmaBuffer, Self> {
+        match self.0 {
+            Storage::Dma(buffer) | Storage::DmaRead(buffer) => Ok(buffer),
+            heap @ Storage::Heap(_) => Err(Self(heap)),
+        }
+    }
+}
+
+/// Whether memory is aligned and of whole blocks, as the invariants of [`IoBuf`] ask.
+#[cfg(feature = "glommio")]
+fn is_whole(bytes: &[u8]) -> bool {
+    !bytes.is_empty()
+        && bytes.len().is_multiple_of(BLOCK_BYTES)
+        && bytes.as_ptr().addr().is_multiple_of(BLOCK_BYTES)
 }
 
 impl Deref for IoBuf {
@@ -67,7 +113,7 @@ impl Deref for IoBuf {
         match &self.0 {
             Storage::Heap(bytes) => bytes.as_slice(),
             #[cfg(feature = "glommio")]
-            Storage::Dma(buffer) => buffer.as_bytes(),
+            Storage::Dma(buffer) | Storage::DmaRead(buffer) => buffer.as_bytes(),
         }
     }
 }
@@ -75,10 +121,14 @@ impl Deref for IoBuf {
 impl DerefMut for IoBuf {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
+        #[cfg(feature = "glommio")]
+        if let Storage::DmaRead(buffer) = &self.0 {
+            *self = Self::from_slice(buffer.as_bytes());
+        }
         match &mut self.0 {
             Storage::Heap(bytes) => bytes.as_mut_slice(),
             #[cfg(feature = "glommio")]
-            Storage::Dma(buffer) => buffer.as_bytes_mut(),
+            Storage::Dma(buffer) | Storage::DmaRead(buffer) => buffer.as_bytes_mut(),
         }
     }
 }
@@ -110,7 +160,8 @@ impl AlignedBytes {
     }
 
     fn as_slice(&self) -> &[u8] {
-        // SAFETY: `start` points to at least `len` bytes, initialised in `zeroed` and owned by `self`.
+        // SAFETY: `start` points to at least `len` bytes, initialised in `zeroed` and owned by
+        // `self`.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 

@@ -132,7 +132,8 @@ pub trait Env: Clone + 'static {
     /// [`crate::IoErrorKind::Locked`] when it is held, by this process or another.
     fn lock(&self, path: &Path) -> impl Future<Output = Result<Self::Lock, IoError>>;
 
-    /// Allocates zeroed memory for a write: at least `len` bytes, rounded up to whole blocks.
+    /// Allocates a zeroed buffer of at least `len` bytes, rounded up to whole blocks, in memory
+    /// that this world writes from without a copy.
     fn allocate(&self, len: usize) -> IoBuf;
 
     /// Time since some fixed moment; never goes back. Costs 20-30 ns: not for every operation.
@@ -251,7 +252,7 @@ pub trait Port<M: Message>: 'static {
 pub struct TaskPanic(pub String);
 
 impl TaskPanic {
-    fn from_payload(payload: &(dyn Any + Send)) -> Self {
+    pub(crate) fn from_payload(payload: &(dyn Any + Send)) -> Self {
         let text = payload
             .downcast_ref::<&str>()
             .map(ToString::to_string)

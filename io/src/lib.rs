@@ -3,7 +3,8 @@
 //! Everything that a shard can observe of the world outside its own memory comes through [`Env`].
 //! Two worlds implement it:
 //!
-//! * `glommio` (feature `glommio`): the production world, one pinned executor a shard on `io_uring`;
+//! * `glommio` (feature `glommio`): the production world, one pinned executor a shard on
+//!   `io_uring`;
 //! * [`sim`]: a deterministic world in which one seed replays one run, on one thread, with a disk
 //!   that can lose what was not synced.
 //!

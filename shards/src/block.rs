@@ -8,7 +8,8 @@
 //!     12      4  CRC-32 (IEEE) of the whole block with this field as zero
 //!     16      .  the kind's own fields, then zeros
 //! ```
-//! Numbers are little-endian. The checksum covers the padding too: no byte of a block is unprotected.
+//! Numbers are little-endian. The checksum covers the padding too: no byte of a block is
+//! unprotected.
 
 use lightning_io::BLOCK_BYTES;
 

@@ -17,7 +17,8 @@
 //! Creating a database writes `being created` first, then the shards' files, then `ready`. As long
 //! as it says `being created` nothing was ever acknowledged, so the next creation may start over.
 //! `ready` is written to one copy after the other, each write durable: at any moment at least one
-//! copy is whole, and `ready` in either means that every shard's file is there.
+//! copy is whole, and `ready` in either means that every shard's file is there. Opening syncs what
+//! it read and completes the copies: a stale `being created` must not outlive a rotten `ready`.
 
 use std::path::{Path, PathBuf};
 
@@ -143,13 +144,41 @@ pub(crate) async fn finish<E: Env>(env: &E, root: &Path, identity: &Identity) ->
     Ok(())
 }
 
+/// Makes `ready` stay what it was read as: the process that wrote it may have been killed before it
+/// was durable, or before it was in both copies.
+pub(crate) async fn complete<E: Env>(env: &E, root: &Path, identity: &Identity) -> Result<()> {
+    let path = root.join(FILE_NAME);
+    let file = env
+        .open(&path, Access::ReadWriteDurable, Creation::MustExist)
+        .await?;
+    file.sync().await?;
+    for copy in 0..COPIES {
+        if read_copy(&file, copy).await? != Ok((*identity, State::Ready)) {
+            write_copy(env, &file, copy, identity, State::Ready).await?;
+        }
+    }
+    file.close().await?;
+    Ok(())
+}
+
 async fn write<E: Env>(env: &E, file: &E::File, identity: &Identity, state: State) -> Result<()> {
     for copy in 0..COPIES {
-        let mut block = env.allocate(BLOCK_BYTES);
-        let number = u8::try_from(copy).expect("there are two copies");
-        identity.encode(state, number, &mut block);
-        file.write_at(to_u64(copy * BLOCK_BYTES), block).await?;
+        write_copy(env, file, copy, identity, state).await?;
     }
+    Ok(())
+}
+
+async fn write_copy<E: Env>(
+    env: &E,
+    file: &E::File,
+    copy: usize,
+    identity: &Identity,
+    state: State,
+) -> Result<()> {
+    let mut block = env.allocate(BLOCK_BYTES);
+    let number = u8::try_from(copy).expect("there are two copies");
+    identity.encode(state, number, &mut block);
+    file.write_at(to_u64(copy * BLOCK_BYTES), block).await?;
     Ok(())
 }
 

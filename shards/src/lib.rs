@@ -7,22 +7,39 @@
 #![forbid(unsafe_code)]
 
 mod block;
+mod cache;
+pub mod client;
 mod clock;
+mod config;
 mod entry;
 mod error;
 mod identity;
+mod memtable;
+mod message;
+mod root;
 mod router;
+mod shard;
 mod signal;
+mod stats;
+mod superblock;
+mod tree;
 mod types;
+mod verify;
 mod wal;
 
 pub use block::FORMAT_VERSION;
+pub use config::ShardConfig;
 pub use entry::{Entry, EntryFlags, EntrySource};
 pub use error::{Corruption, Error, KeyRange, Place, Result};
 pub use identity::{Identity, SHARDS_MAX};
+pub use message::{Durability, Lease, OpenScan, Reply, Request, ScanId, ScanPage, ScanRange};
+pub use root::{OpenMode, Root, finish_create, open_root};
 pub use router::Router;
+pub use shard::{Probe, Shard, Version};
+pub use stats::ShardStats;
 pub use types::{
     BATCH_BYTES_MAX, DatabaseId, FileOwner, KEY_BYTES_MAX, KeyspaceId, Lsn, SegmentId, ShardId,
     StorageKey, Timestamp, TxnId, VALUE_BYTES_MAX,
 };
+pub use verify::VerifyReport;
 pub use wal::Ops;

@@ -24,6 +24,7 @@
 //! Should both copies of the newest be lost, the one before it is read, and the log, which is kept
 //! only from the newest checkpoint on, does not reach back to it: opening refuses.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use lightning_io::{Access, BLOCK_BYTES, Creation, Env, File, IoErrorKind, to_u64};
@@ -73,8 +74,8 @@ pub(crate) struct Checkpoint {
 pub(crate) struct Superblock<F> {
     file: F,
     owner: FileOwner,
-    generation: u64,
-    current: Checkpoint,
+    /// The newest generation, and what it says.
+    current: Cell<(u64, Checkpoint)>,
 }
 
 impl<F: File> Superblock<F> {
@@ -86,12 +87,19 @@ impl<F: File> Superblock<F> {
         first: Checkpoint,
     ) -> Result<Self> {
         let path = directory.join(FILE_NAME);
-        let file = env.open(&path, Access::ReadWriteDurable, Creation::MustCreate).await?;
+        let file = env
+            .open(&path, Access::ReadWriteDurable, Creation::MustCreate)
+            .await?;
         file.preallocate(SLOTS * to_u64(BLOCK_BYTES)).await?;
         for slot in 0..SLOTS {
-            file.write_at(slot * to_u64(BLOCK_BYTES), env.allocate(BLOCK_BYTES)).await?;
+            file.write_at(slot * to_u64(BLOCK_BYTES), env.allocate(BLOCK_BYTES))
+                .await?;
         }
-        let mut superblock = Self { file, owner, generation: 0, current: first };
+        let superblock = Self {
+            file,
+            owner,
+            current: Cell::new((0, first)),
+        };
         superblock.write(env, first).await?;
         superblock.file.sync().await?;
         Ok(superblock)
@@ -108,14 +116,17 @@ impl<F: File> Superblock<F> {
         owner: FileOwner,
     ) -> Result<Self> {
         let path = directory.join(FILE_NAME);
-        let file = env.open(&path, Access::ReadWriteDurable, Creation::MustExist).await?;
+        let file = env
+            .open(&path, Access::ReadWriteDurable, Creation::MustExist)
+            .await?;
         let mut best: Option<(u64, Checkpoint)> = None;
         let mut failure = None;
         for slot in 0..SLOTS {
             match read_slot(&file, slot).await? {
                 Ok((found, _, _)) if found != owner => {
                     let what = format!(
-                        "the superblock belongs to shard {} of database {}, expected shard {} of {}",
+                        "the superblock belongs to shard {} of database {}, expected shard {} \
+                         of {}",
                         found.shard, found.database, owner.shard, owner.database
                     );
                     let offset = slot * to_u64(BLOCK_BYTES);
@@ -136,11 +147,19 @@ impl<F: File> Superblock<F> {
             (Some((generation, current)), _) => {
                 // What is trusted from here on must not vanish in the next crash.
                 file.sync().await?;
-                Ok(Self { file, owner, generation, current })
+                let superblock = Self {
+                    file,
+                    owner,
+                    current: Cell::new((generation, current)),
+                };
+                superblock.complete(env).await?;
+                Ok(superblock)
             }
-            (None, Some(BlockError::Version(found))) => {
-                Err(Error::Version { path, found, supported: FORMAT_VERSION })
-            }
+            (None, Some(BlockError::Version(found))) => Err(Error::Version {
+                path,
+                found,
+                supported: FORMAT_VERSION,
+            }),
             (None, failure) => {
                 let why = failure.map_or_else(String::new, |error| format!(": {error}"));
                 let what = format!("no copy of the superblock is sound{why}");
@@ -149,52 +168,109 @@ impl<F: File> Superblock<F> {
         }
     }
 
-    /// The newest generation's content.
-    pub(crate) fn current(&self) -> Checkpoint {
-        self.current
+    /// Writes the copies of the newest generation that a crash or rot has taken; the one that was
+    /// read has proven its content.
+    async fn complete<E: Env<File = F>>(&self, env: &E) -> Result<()> {
+        let (generation, current) = self.current.get();
+        for copy in 0..COPIES {
+            let slot = slot_of(generation, copy);
+            if read_slot(&self.file, slot).await? != Ok((self.owner, generation, current)) {
+                self.write_copy(env, slot, generation, &current).await?;
+            }
+        }
+        Ok(())
     }
 
-    /// Writes a new generation; durable when it returns.
+    async fn write_copy<E: Env<File = F>>(
+        &self,
+        env: &E,
+        slot: u64,
+        generation: u64,
+        checkpoint: &Checkpoint,
+    ) -> Result<()> {
+        let mut block = env.allocate(BLOCK_BYTES);
+        encode(self.owner, slot, generation, checkpoint, &mut block);
+        self.file
+            .write_at(slot * to_u64(BLOCK_BYTES), block)
+            .await?;
+        Ok(())
+    }
+
+    /// The newest generation's content.
+    pub(crate) fn current(&self) -> Checkpoint {
+        self.current.get().1
+    }
+
+    /// Writes a new generation; durable when it returns. One write at a time.
     ///
     /// # Errors
     /// After an error it is open whether the new generation or the last counts at the next open, so
     /// nothing that either refers to may be reused.
     pub(crate) async fn write<E: Env<File = F>>(
-        &mut self,
+        &self,
         env: &E,
         checkpoint: Checkpoint,
     ) -> Result<()> {
-        assert!(checkpoint.marks.checkpoint >= self.current.marks.checkpoint);
+        let (last, current) = self.current.get();
+        assert!(checkpoint.marks.checkpoint >= current.marks.checkpoint);
         assert!(checkpoint.marks.durable >= checkpoint.marks.checkpoint);
-        let generation = self.generation + 1;
+        let generation = last + 1;
         for copy in 0..COPIES {
-            let slot = (generation % GENERATIONS) * COPIES + copy;
-            let mut block = env.allocate(BLOCK_BYTES);
-            encode(self.owner, slot, generation, &checkpoint, &mut block);
-            self.file.write_at(slot * to_u64(BLOCK_BYTES), block).await?;
+            let slot = slot_of(generation, copy);
+            self.write_copy(env, slot, generation, &checkpoint).await?;
         }
-        self.generation = generation;
-        self.current = checkpoint;
+        assert_eq!(
+            self.current.get().0,
+            last,
+            "one superblock is written at a time"
+        );
+        self.current.set((generation, checkpoint));
         Ok(())
     }
 
     /// Reads the copies again and reports those that are not what they should be.
     pub(crate) async fn verify(&self) -> Result<Vec<Corruption>> {
+        loop {
+            let (generation, current) = self.current.get();
+            let damages = self.damaged_copies(generation, current).await?;
+            // A flush may have written over what was read: then its generation is looked at.
+            if self.current.get().0 == generation {
+                return Ok(damages);
+            }
+        }
+    }
+
+    async fn damaged_copies(
+        &self,
+        generation: u64,
+        current: Checkpoint,
+    ) -> Result<Vec<Corruption>> {
         let mut damages = Vec::new();
         for copy in 0..COPIES {
-            let slot = (self.generation % GENERATIONS) * COPIES + copy;
+            let slot = slot_of(generation, copy);
             let what = match read_slot(&self.file, slot).await? {
-                Ok(found) if found == (self.owner, self.generation, self.current) => continue,
+                Ok(found) if found == (self.owner, generation, current) => continue,
                 Ok(_) => "a copy of the superblock is not the one that was written".to_owned(),
                 Err(error) => format!("a copy of the superblock is damaged: {error}"),
             };
-            let file = self.file.path().to_path_buf();
-            let offset = slot * to_u64(BLOCK_BYTES);
-            let place = Place { shard: Some(self.owner.shard), file, offset };
-            damages.push(Corruption { place, what, keys: None });
+            let place = Place {
+                shard: Some(self.owner.shard),
+                file: self.file.path().to_path_buf(),
+                offset: slot * to_u64(BLOCK_BYTES),
+            };
+            damages.push(Corruption {
+                place,
+                what,
+                keys: None,
+            });
         }
         Ok(damages)
     }
+}
+
+/// The slot of a copy of a generation.
+fn slot_of(generation: u64, copy: u64) -> u64 {
+    (generation % GENERATIONS) * COPIES + copy
 }
 
 type Slot = (FileOwner, u64, Checkpoint);
@@ -219,10 +295,16 @@ fn encode(owner: FileOwner, slot: u64, generation: u64, content: &Checkpoint, bl
     block[SLOT] = slot_byte(slot);
     put(block, GENERATION, &generation.to_le_bytes());
     put(block, CHECKPOINT, &content.marks.checkpoint.0.to_le_bytes());
-    put(block, CHECKPOINT_HASH, &content.marks.checkpoint_hash.0.to_le_bytes());
+    put(
+        block,
+        CHECKPOINT_HASH,
+        &content.marks.checkpoint_hash.0.to_le_bytes(),
+    );
     put(block, DURABLE, &content.marks.durable.0.to_le_bytes());
     put(block, NEWEST, &content.newest.0.to_le_bytes());
-    put(block, TREE, &content.tree.encode());
+    let mut tree = [0; TreeState::BYTES];
+    content.tree.encode(&mut tree);
+    put(block, TREE, &tree);
     block::seal(block, MAGIC);
 }
 
@@ -232,16 +314,23 @@ fn decode(block: &[u8], slot: u64) -> std::result::Result<Slot, BlockError> {
     database.0.copy_from_slice(&block[DATABASE..SHARD]);
     let mut tree = [0; TreeState::BYTES];
     tree.copy_from_slice(&block[TREE..END]);
-    let tree = TreeState::decode(&tree).ok_or(BlockError::Magic)?;
+    let tree = TreeState::decode(&tree).map_err(|_| BlockError::Magic)?;
     if block[SLOT] != slot_byte(slot) {
         return Err(BlockError::Magic);
     }
-    let owner = FileOwner { database, shard: ShardId(get_u16(block, SHARD)) };
+    let owner = FileOwner {
+        database,
+        shard: ShardId(get_u16(block, SHARD)),
+    };
     let marks = Marks {
         checkpoint: Lsn(get_u64(block, CHECKPOINT)),
         checkpoint_hash: RecordHash(get_u64(block, CHECKPOINT_HASH)),
         durable: Lsn(get_u64(block, DURABLE)),
     };
-    let content = Checkpoint { marks, newest: Timestamp(get_u64(block, NEWEST)), tree };
+    let content = Checkpoint {
+        marks,
+        newest: Timestamp(get_u64(block, NEWEST)),
+        tree,
+    };
     Ok((owner, get_u64(block, GENERATION), content))
 }

@@ -32,7 +32,8 @@ number! {
 }
 
 number! {
-    /// A position in one shard's log: the n-th record ever written there, from 1 on. 0 is before all.
+    /// A position in one shard's log: the n-th record ever written there, from 1 on. 0 is before
+    /// all.
     Lsn(u64)
 }
 
@@ -71,6 +72,12 @@ impl KeyspaceId {
     pub const SYSTEM: Self = Self(0);
     /// The keyspace that a database starts with.
     pub const DEFAULT: Self = Self(1);
+
+    /// The number after this one: where this keyspace's keys end.
+    #[must_use]
+    pub(crate) fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
 }
 
 /// The order of versions: a hybrid logical clock.

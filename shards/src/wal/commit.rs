@@ -12,17 +12,19 @@
 //!             24      .  operations, one after the other
 //!
 //! operation: 0      4  key length, and in the uppermost byte the entry's flags (bit 0: tombstone)
-//!            4      4  keyspace
-//!            8      4  value length
+//!            4      4  value length
+//!            8      4  keyspace, big-endian: with the key it is the stored key, in one piece
 //!           12      .  key, then value
 //! ```
+
+use std::collections::BTreeMap;
 
 use lightning_io::{to_u32, to_u64, to_usize};
 
 use crate::block::{get_u32, get_u64};
 use crate::{
-    BATCH_BYTES_MAX, EntryFlags, Error, KEY_BYTES_MAX, KeyspaceId, Result, Timestamp, TxnId,
-    VALUE_BYTES_MAX,
+    BATCH_BYTES_MAX, EntryFlags, Error, KEY_BYTES_MAX, KeyspaceId, Result, Router, ShardId,
+    StorageKey, Timestamp, TxnId, VALUE_BYTES_MAX,
 };
 
 const LENGTH: usize = 0;
@@ -34,10 +36,10 @@ const TXN: usize = TIMESTAMP + 8;
 const COMMIT_HEADER_BYTES: usize = TXN + 8;
 
 const KEY_LENGTH: usize = 0;
-const KEYSPACE: usize = KEY_LENGTH + 4;
-const VALUE_LENGTH: usize = KEYSPACE + 4;
+const VALUE_LENGTH: usize = KEY_LENGTH + 4;
+const STORED_KEY: usize = VALUE_LENGTH + 4;
 /// Bytes in front of each operation's key.
-pub const OP_HEADER_BYTES: usize = VALUE_LENGTH + 4;
+const OP_HEADER_BYTES: usize = STORED_KEY + StorageKey::PREFIX_BYTES;
 
 const KEY_LENGTH_BITS: u32 = 24;
 const RELAXED: u8 = 1;
@@ -56,7 +58,6 @@ pub(crate) enum CommitKind {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Commit<'a> {
     pub(crate) kind: CommitKind,
-    pub(crate) relaxed: bool,
     pub(crate) timestamp: Timestamp,
     pub(crate) txn: TxnId,
     ops: &'a [u8],
@@ -65,8 +66,8 @@ pub(crate) struct Commit<'a> {
 /// One operation of a commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Op<'a> {
-    pub(crate) keyspace: KeyspaceId,
     pub(crate) flags: EntryFlags,
+    /// The stored key, keyspace first.
     pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
 }
@@ -111,7 +112,21 @@ impl Ops {
         self.bytes.len()
     }
 
-    pub(crate) fn iter(&self) -> OpsIter<'_> {
+    /// Splits the operations by the shard that owns their keys, keeping their order on each.
+    pub(crate) fn split(self, router: Router) -> Vec<(ShardId, Self)> {
+        if router.shards() == 1 {
+            return vec![(ShardId(0), self)];
+        }
+        let mut parts: BTreeMap<ShardId, Self> = BTreeMap::new();
+        for op in self.ops() {
+            let op = op.expect("operations were encoded by this build");
+            let part = parts.entry(router.shard_of(op.key)).or_default();
+            part.push_stored(op.flags, op.key, op.value);
+        }
+        parts.into_iter().collect()
+    }
+
+    pub(crate) fn ops(&self) -> OpsIter<'_> {
         OpsIter { rest: &self.bytes }
     }
 
@@ -132,21 +147,34 @@ impl Ops {
         }
         let total = self.bytes.len() + OP_HEADER_BYTES + key.len() + value.len();
         if total > BATCH_BYTES_MAX {
-            let reason = format!("{total} bytes on one shard; the most is {BATCH_BYTES_MAX}");
+            let reason = format!("{total} bytes; the most is {BATCH_BYTES_MAX}");
             return Err(Error::Invalid {
                 what: "batch",
                 reason,
             });
         }
-        let key_length = to_u32(key.len()) | u32::from(flags.to_byte()) << KEY_LENGTH_BITS;
-        self.bytes.extend_from_slice(&key_length.to_le_bytes());
-        self.bytes.extend_from_slice(&keyspace.0.to_le_bytes());
-        self.bytes
-            .extend_from_slice(&to_u32(value.len()).to_le_bytes());
-        self.bytes.extend_from_slice(key);
+        self.push_header(flags, key.len(), value.len());
+        StorageKey::write(keyspace, key, &mut self.bytes);
         self.bytes.extend_from_slice(value);
-        self.count += 1;
         Ok(())
+    }
+
+    fn push_stored(&mut self, flags: EntryFlags, stored_key: &[u8], value: &[u8]) {
+        self.push_header(
+            flags,
+            stored_key.len() - StorageKey::PREFIX_BYTES,
+            value.len(),
+        );
+        self.bytes.extend_from_slice(stored_key);
+        self.bytes.extend_from_slice(value);
+    }
+
+    fn push_header(&mut self, flags: EntryFlags, key_bytes: usize, value_bytes: usize) {
+        let key_length = to_u32(key_bytes) | u32::from(flags.to_byte()) << KEY_LENGTH_BITS;
+        self.bytes.extend_from_slice(&key_length.to_le_bytes());
+        self.bytes
+            .extend_from_slice(&to_u32(value_bytes).to_le_bytes());
+        self.count += 1;
     }
 }
 
@@ -210,7 +238,6 @@ pub(crate) fn decode<'a>(payload: &mut &'a [u8]) -> Result<Option<Commit<'a>>, &
     }
     let commit = Commit {
         kind,
-        relaxed: bytes[FLAGS] & RELAXED != 0,
         timestamp: Timestamp(get_u64(bytes, TIMESTAMP)),
         txn: TxnId(get_u64(bytes, TXN)),
         ops: &bytes[COMMIT_HEADER_BYTES..],
@@ -250,9 +277,8 @@ impl<'a> OpsIter<'a> {
             return Err("an operation does not fit its commit");
         }
         let op = Op {
-            keyspace: KeyspaceId(get_u32(bytes, KEYSPACE)),
             flags,
-            key: &bytes[OP_HEADER_BYTES..to_usize(key_end)],
+            key: &bytes[STORED_KEY..to_usize(key_end)],
             value: &bytes[to_usize(key_end)..to_usize(end)],
         };
         self.rest = &bytes[to_usize(end)..];
@@ -299,7 +325,7 @@ mod tests {
         let bytes = encoded();
         let mut payload = &bytes[..];
         let commit = decode(&mut payload).expect("sound").expect("one commit");
-        assert_eq!((commit.kind, commit.relaxed), (CommitKind::Batch, true));
+        assert_eq!(commit.kind, CommitKind::Batch);
         assert_eq!((commit.timestamp, commit.txn), (Timestamp(77), TxnId(0)));
         let ops: Vec<Op> = commit.ops().collect::<Result<_, _>>().expect("sound");
         let expected: Vec<Op> = sample_ops();
@@ -308,16 +334,15 @@ mod tests {
     }
 
     fn sample_ops() -> Vec<Op<'static>> {
-        let op = |keyspace, flags, key, value| Op {
-            keyspace: KeyspaceId(keyspace),
-            flags,
-            key,
-            value,
-        };
+        let op = |flags, key, value| Op { flags, key, value };
         vec![
-            op(1, EntryFlags::VALUE, b"alpha".as_slice(), b"one".as_slice()),
-            op(2, EntryFlags::TOMBSTONE, b"beta", b""),
-            op(1, EntryFlags::VALUE, b"gamma", b""),
+            op(
+                EntryFlags::VALUE,
+                b"\0\0\0\x01alpha".as_slice(),
+                b"one".as_slice(),
+            ),
+            op(EntryFlags::TOMBSTONE, b"\0\0\0\x02beta", b""),
+            op(EntryFlags::VALUE, b"\0\0\0\x01gamma", b""),
         ]
     }
 
@@ -350,8 +375,8 @@ mod tests {
             &bytes[..8],
             &[u8::try_from(bytes.len()).unwrap(), 0, 0, 0, 1, 1, 0, 0]
         );
-        assert_eq!(&bytes[24..44], b"\x05\0\0\0\x01\0\0\0\x03\0\0\0alphaone");
-        assert_eq!(&bytes[44..60], b"\x04\0\0\x01\x02\0\0\0\0\0\0\0beta");
+        assert_eq!(&bytes[24..44], b"\x05\0\0\0\x03\0\0\0\0\0\0\x01alphaone");
+        assert_eq!(&bytes[44..60], b"\x04\0\0\x01\0\0\0\0\0\0\0\x02beta");
     }
 
     #[test]

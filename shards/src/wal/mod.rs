@@ -19,15 +19,17 @@
 
 mod commit;
 mod group;
+mod log;
 mod reader;
 mod record;
+mod room;
 mod segment;
 mod segments;
 mod writer;
 
-pub use commit::{OP_HEADER_BYTES, Ops};
-pub(crate) use commit::{Op, check_key};
+pub use commit::Ops;
+pub(crate) use commit::{CommitKind, check_key};
+pub(crate) use log::{Offer, Settle, Wal, WalConfig};
 pub(crate) use reader::{LogEnd, Marks, Replay};
 pub(crate) use record::RecordHash;
 pub(crate) use segments::Segments;
-pub(crate) use writer::{Settle, Wal, WalConfig, WalStats};

@@ -1,10 +1,10 @@
 //! Reading a log back: record by record inside a segment, and segment by segment at recovery.
 //!
 //! # Where a log ends
-//! A crash leaves a torn record at the end; rot can leave a bad record anywhere. They look alike, and
-//! only a durable mark tells them apart: everything at or below one was on disk, so a bad record
-//! there is rot, and opening refuses. Marks are the superblock's, those in segment headers, and the
-//! `durable_lsn` of records behind the bad one. A bad record above every mark was never
+//! A crash leaves a torn record at the end; rot can leave a bad record anywhere. They look alike,
+//! and only a durable mark tells them apart: everything at or below one was on disk, so a bad
+//! record there is rot, and opening refuses. Marks are the superblock's, those in segment headers,
+//! and the `durable_lsn` of records behind the bad one. A bad record above every mark was never
 //! acknowledged as durable: the log is cut before it, and what follows goes to a new segment with a
 //! new epoch, whose first LSN says where the old one ends. So the old bytes can never come back.
 
@@ -65,11 +65,6 @@ impl<E: Env> RecordReader<E> {
     /// The LSN that the next record should have.
     pub(crate) fn expected(&self) -> Lsn {
         self.expected
-    }
-
-    /// The hash of the last record, or of the one before the segment.
-    pub(crate) fn previous(&self) -> RecordHash {
-        self.previous
     }
 
     /// Where the next record should begin.
@@ -207,7 +202,7 @@ impl<E: Env> Replay<E> {
     ///
     /// # Errors
     /// [`Error::Corruption`] when the log does not reach back to the checkpoint.
-    pub(crate) async fn start(env: &E, segments: Segments<E>, marks: Marks) -> Result<Self> {
+    pub(crate) fn start(env: &E, segments: Segments<E>, marks: Marks) -> Result<Self> {
         let mut rest: VecDeque<_> = segments.live().cloned().collect();
         while rest.len() > 1 && rest[1].header.base <= marks.checkpoint.next() {
             rest.pop_front();
@@ -276,6 +271,11 @@ impl<E: Env> Replay<E> {
         })
     }
 
+    /// The record that [`Self::next`] last gave, and its hash.
+    pub(crate) fn position(&self) -> (Lsn, RecordHash) {
+        (Lsn(self.reader.expected.0 - 1), self.reader.previous)
+    }
+
     /// Reports damage in the record that [`Self::next`] last gave.
     pub(crate) fn damage(&self, what: String) -> Error {
         let segment = &self.reader.segment;
@@ -287,10 +287,27 @@ impl<E: Env> Replay<E> {
         )
     }
 
-    /// Ends the replay: syncs every segment that was trusted, so that what was read cannot vanish.
-    pub(crate) async fn finish(self) -> Result<LogEnd<E>> {
+    /// Makes sure that what was read cannot vanish in the next crash.
+    pub(crate) async fn sync(&self) -> Result<()> {
         for segment in self.segments.live() {
             segment.file.sync().await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the replay: every segment that was trusted is synced, and those that lie wholly below
+    /// `checkpoint`, which is durable, wait to be used again.
+    pub(crate) async fn finish(mut self, checkpoint: Lsn) -> Result<LogEnd<E>> {
+        self.sync().await?;
+        for surplus in self.segments.release(checkpoint) {
+            let path = surplus.path().to_path_buf();
+            drop(surplus);
+            if let Err(error) = self.env.remove_file(&path).await {
+                tracing::warn!(%error, "a surplus log segment could not be removed");
+            }
+        }
+        for segment in self.segments.live() {
+            segment.complete_headers(&self.env).await?;
         }
         let last = Lsn(self.reader.expected.0 - 1);
         Ok(LogEnd {

@@ -105,6 +105,11 @@ impl SegmentHeader {
         })
     }
 
+    /// The numbers of the header's copies, and where they lie.
+    pub(crate) fn copies(&self) -> [(u8, u64); 2] {
+        [(0, 0), (1, self.records_end())]
+    }
+
     /// The offset at which the records end and the second header begins.
     pub(crate) fn records_end(&self) -> u64 {
         self.length - to_u64(BLOCK_BYTES)
@@ -172,11 +177,22 @@ impl<F: File> SegmentFile<F> {
         header: &SegmentHeader,
     ) -> Result<()> {
         assert_eq!(header.length, self.length);
-        for (copy, offset) in [(0, 0), (1, header.records_end())] {
-            let mut block = env.allocate(BLOCK_BYTES);
-            header.encode(copy, &mut block);
-            self.file.write_at(offset, block).await?;
+        for copy in header.copies() {
+            self.write_header(env, header, copy).await?;
         }
+        Ok(())
+    }
+
+    /// Writes one copy of the header, durably.
+    pub(crate) async fn write_header<E: Env<File = F>>(
+        &self,
+        env: &E,
+        header: &SegmentHeader,
+        (copy, offset): (u8, u64),
+    ) -> Result<()> {
+        let mut block = env.allocate(BLOCK_BYTES);
+        header.encode(copy, &mut block);
+        self.file.write_at(offset, block).await?;
         Ok(())
     }
 

@@ -25,16 +25,29 @@ pub(crate) struct Segment<F> {
 }
 
 impl<F: File> Segment<F> {
-    /// The offsets of the header copies that are not what they should be.
-    async fn damaged_headers(&self) -> Result<Vec<u64>> {
+    /// The header copies that are not what they should be, and where they lie.
+    async fn damaged_headers(&self) -> Result<Vec<(u8, u64)>> {
         let mut damaged = Vec::new();
-        for (copy, offset) in [(0, 0), (1, self.header.records_end())] {
+        for (copy, offset) in self.header.copies() {
             let block = self.file.read_at(offset, BLOCK_BYTES).await?;
             if SegmentHeader::decode(&block, copy) != Ok(self.header) {
-                damaged.push(offset);
+                damaged.push((copy, offset));
             }
         }
         Ok(damaged)
+    }
+
+    /// Writes the header copy that a crash or rot has taken; the one that was read has proven its
+    /// content, and is durable.
+    pub(crate) async fn complete_headers<E: Env<File = F>>(&self, env: &E) -> Result<()> {
+        let file = SegmentFile {
+            file: self.file.clone(),
+            length: self.header.length,
+        };
+        for copy in self.damaged_headers().await? {
+            file.write_header(env, &self.header, copy).await?;
+        }
+        Ok(())
     }
 }
 
@@ -73,6 +86,8 @@ impl<E: Env> Segments<E> {
     /// [`Error::Corruption`] for a file of another shard, [`Error::Version`] for another version's.
     pub(crate) async fn find(env: &E, directory: &Path, owner: FileOwner) -> Result<Self> {
         let mut segments = Self::empty(env, directory, owner);
+        // A file whose name is not durable yet must not take records that are.
+        env.sync_dir(directory).await?;
         let mut live = Vec::new();
         for entry in env.read_dir(directory).await? {
             let Some(number) = file_number(&entry.name) else {
@@ -128,6 +143,12 @@ impl<E: Env> Segments<E> {
 
     pub(crate) fn live(&self) -> impl DoubleEndedIterator<Item = &Segment<E::File>> {
         self.live.iter()
+    }
+
+    /// Whether this use of a file still holds records that are needed.
+    pub(crate) fn is_live(&self, segment: &Segment<E::File>) -> bool {
+        let id = segment.header.segment;
+        self.live.iter().any(|live| live.header.segment == id)
     }
 
     pub(crate) fn live_count(&self) -> usize {
@@ -224,47 +245,40 @@ fn file_number(name: &str) -> Option<u64> {
         .then(|| digits.parse().ok())?
 }
 
-/// Reads the live segments again, up to `durable`, and checks every header and record.
+/// Reads a segment again, up to the record before `end`, and checks its headers and records.
 ///
 /// # Errors
 /// An I/O error, which is no damage to stored bytes.
-pub(crate) async fn verify_segments<E: Env>(
+pub(crate) async fn verify_segment<E: Env>(
     env: &E,
-    live: &[Segment<E::File>],
-    durable: Lsn,
+    segment: &Segment<E::File>,
+    end: Lsn,
 ) -> Result<Vec<Corruption>> {
-    let mut damages = Vec::new();
-    for (at, segment) in live.iter().enumerate() {
-        let report = |offset, what| {
-            let place = Place {
-                shard: Some(segment.header.owner.shard),
-                file: segment.file.path().to_path_buf(),
-                offset,
-            };
-            Corruption {
-                place,
-                what,
-                keys: None,
-            }
+    let report = |offset, what| {
+        let place = Place {
+            shard: Some(segment.header.owner.shard),
+            file: segment.file.path().to_path_buf(),
+            offset,
         };
-        for offset in segment.damaged_headers().await? {
-            damages.push(report(
-                offset,
-                "a copy of the segment's header is damaged".to_owned(),
-            ));
+        Corruption {
+            place,
+            what,
+            keys: None,
         }
-        let end = live
-            .get(at + 1)
-            .map_or(durable.next(), |next| next.header.base);
-        let mut reader = RecordReader::new(env, segment.clone());
-        while reader.expected() < end {
-            let offset = reader.offset();
-            if let Step::Bad(what) = reader.step().await? {
-                damages.push(report(offset, what));
-                break;
-            }
-            env.yield_if_needed().await;
+    };
+    let mut damages = Vec::new();
+    for (_, offset) in segment.damaged_headers().await? {
+        let what = "a copy of the segment's header is damaged".to_owned();
+        damages.push(report(offset, what));
+    }
+    let mut reader = RecordReader::new(env, segment.clone());
+    while reader.expected() < end {
+        let offset = reader.offset();
+        if let Step::Bad(what) = reader.step().await? {
+            damages.push(report(offset, what));
+            break;
         }
+        env.yield_if_needed().await;
     }
     Ok(damages)
 }

@@ -1,0 +1,102 @@
+//! How a shard is set up.
+
+use std::time::Duration;
+
+use crate::tree::TreeConfig;
+use crate::wal::WalConfig;
+use crate::{Error, Result};
+
+/// Settings of one shard; they may differ each time that a database is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardConfig {
+    /// Bytes of memory for memtables and page cache together.
+    pub memory_bytes: usize,
+    /// The size that pages of the tree aim at: 4 KiB to 1 MiB, a power of two.
+    pub page_bytes: usize,
+    /// The length of the log's first segment; each next one is twice as long.
+    pub segment_bytes_first: u64,
+    /// The length that segments grow to.
+    pub segment_bytes_max: u64,
+    /// The longest that a relaxed write stays in memory alone.
+    pub relaxed_interval: Duration,
+    /// How long the log is idle before a mark is written behind its last record.
+    pub mark_interval: Duration,
+}
+
+impl Default for ShardConfig {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 64 << 20,
+            page_bytes: 16 << 10,
+            segment_bytes_first: 1 << 20,
+            segment_bytes_max: 64 << 20,
+            relaxed_interval: Duration::from_millis(50),
+            mark_interval: Duration::from_millis(10),
+        }
+    }
+}
+
+impl ShardConfig {
+    /// The least memory that a shard works with: two small memtables and a few dozen pages.
+    pub const MEMORY_BYTES_MIN: usize = 256 << 10;
+
+    /// The most that an active memtable takes, so that it stays near the processor's cache.
+    const MEMTABLE_BYTES_MAX: usize = 32 << 20;
+
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the first setting that is out of bounds.
+    pub fn validate(&self) -> Result<()> {
+        let invalid = |what, reason| Err(Error::Invalid { what, reason });
+        if self.memory_bytes < Self::MEMORY_BYTES_MIN {
+            let least = Self::MEMORY_BYTES_MIN;
+            return invalid(
+                "memory budget",
+                format!("{} bytes a shard; the least is {least}", self.memory_bytes),
+            );
+        }
+        if !self.page_bytes.is_power_of_two() || !(4 << 10..=1 << 20).contains(&self.page_bytes) {
+            let reason = format!(
+                "{} bytes; it is a power of two from 4 KiB to 1 MiB",
+                self.page_bytes
+            );
+            return invalid("page size", reason);
+        }
+        let block = lightning_io::to_u64(lightning_io::BLOCK_BYTES);
+        let whole = |length: u64| length >= 3 * block && length.is_multiple_of(block);
+        if !whole(self.segment_bytes_first)
+            || !whole(self.segment_bytes_max)
+            || self.segment_bytes_first > self.segment_bytes_max
+        {
+            let reason = format!(
+                "{} growing to {} bytes; both are multiples of 4 KiB, from 12 KiB on",
+                self.segment_bytes_first, self.segment_bytes_max
+            );
+            return invalid("segment size", reason);
+        }
+        Ok(())
+    }
+
+    /// A quarter for the active memtable; while it is flushed, another fills.
+    pub(crate) fn memtable_bytes(&self) -> usize {
+        (self.memory_bytes / 4).min(Self::MEMTABLE_BYTES_MAX)
+    }
+
+    /// What two memtables leave goes to the page cache.
+    pub(crate) fn tree(&self) -> TreeConfig {
+        TreeConfig {
+            page_bytes: self.page_bytes,
+            cache_bytes: self.memory_bytes - 2 * self.memtable_bytes(),
+        }
+    }
+
+    pub(crate) fn wal(&self) -> WalConfig {
+        WalConfig {
+            segment_bytes_first: self.segment_bytes_first,
+            segment_bytes_max: self.segment_bytes_max,
+            relaxed_interval: self.relaxed_interval,
+            mark_interval: self.mark_interval,
+        }
+    }
+}

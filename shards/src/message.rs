@@ -1,0 +1,145 @@
+//! What a shard is asked, by callers and by its peers, and how it answers.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_channel::oneshot;
+
+use crate::stats::ShardStats;
+use crate::verify::VerifyReport;
+use crate::wal::Ops;
+use crate::{Result, ShardId, StorageKey, Timestamp};
+
+/// Where an answer goes. A request that is dropped unanswered reads as [`crate::Error::Closed`].
+pub type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// When a write counts as done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Durability {
+    /// When it is on disk: it survives a crash of the process, the machine and the power.
+    #[default]
+    Sync,
+    /// When it is in memory: it reaches the disk within the database's relaxed interval, and a
+    /// crash before that loses it, whole, together with every relaxed write of its shard after it.
+    Relaxed,
+}
+
+/// The caller's claim on something that a shard keeps for it; the shard lets go when it is dropped.
+#[derive(Debug, Clone, Default)]
+pub struct Lease(Arc<()>);
+
+impl Lease {
+    /// Whether the holder of the other copy is gone.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+/// Which scan of a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ScanId(pub(crate) u64);
+
+/// What a scan covers, in stored keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanRange {
+    /// Where it begins.
+    pub from: Bound<StorageKey>,
+    /// Where it ends.
+    pub to: Bound<StorageKey>,
+    /// Whether values are left out.
+    pub keys_only: bool,
+}
+
+/// A scan that is open on a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenScan {
+    /// Its name there.
+    pub id: ScanId,
+    /// Everything acknowledged on that shard before the scan was opened is at or below this.
+    pub now: Timestamp,
+}
+
+/// Some rows of a scan, in key order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ScanPage {
+    /// Keys, without their keyspace, and values (empty for a scan of keys only).
+    pub rows: Vec<(Bytes, Bytes)>,
+    /// Whether there are no more.
+    pub done: bool,
+}
+
+/// What a shard can be asked.
+#[derive(Debug)]
+pub enum Request {
+    /// The newest value of a key.
+    Get {
+        /// The key.
+        key: StorageKey,
+        /// The answer.
+        reply: Reply<Option<Bytes>>,
+    },
+    /// The newest values of several keys of this shard, as of one moment.
+    GetMany {
+        /// The keys.
+        keys: Vec<StorageKey>,
+        /// The answers, in the same order.
+        reply: Reply<Vec<Option<Bytes>>>,
+    },
+    /// A batch, all or nothing on this shard.
+    Write {
+        /// What to do.
+        ops: Ops,
+        /// When to answer.
+        durability: Durability,
+        /// The commit timestamp.
+        reply: Reply<Timestamp>,
+    },
+    /// Pins a view of the shard for a scan.
+    OpenScan {
+        /// What it covers.
+        range: ScanRange,
+        /// Keeps it open.
+        lease: Lease,
+        /// Its name.
+        reply: Reply<OpenScan>,
+    },
+    /// The next rows of an open scan.
+    NextPage {
+        /// The scan.
+        scan: ScanId,
+        /// The snapshot to read at; the same for every page.
+        at: Timestamp,
+        /// The most rows that the caller can use.
+        rows_max: usize,
+        /// The rows.
+        reply: Reply<ScanPage>,
+    },
+    /// Moves what is in memory into the tree.
+    Flush {
+        /// Answered when it is there.
+        reply: Reply<()>,
+    },
+    /// Reads and checks everything that the shard has on disk.
+    Verify {
+        /// What was found.
+        reply: Reply<VerifyReport>,
+    },
+    /// Counters and sizes.
+    Stats {
+        /// The figures.
+        reply: Reply<ShardStats>,
+    },
+    /// Another shard takes no more writes, so this one stops as well.
+    PeerFailed {
+        /// Which.
+        shard: ShardId,
+        /// Why.
+        cause: String,
+    },
+    /// Finishes what is under way and stops.
+    Close {
+        /// Answered when everything acknowledged is on disk.
+        reply: Reply<()>,
+    },
+}

@@ -1,0 +1,172 @@
+//! Moving a sealed memtable into the tree, and the checkpoint that lets its log go.
+//!
+//! # Algorithm
+//! 1. Wait until everything that the memtable holds is durable in the log.
+//! 2. Apply it to the tree: changed pages and the space map go to new places and are synced.
+//! 3. Write a superblock that points to the new tree and names the checkpoint.
+//! 4. Publish the new tree to readers, drop the memtable, free the log below the checkpoint.
+//!
+//! # Crash argument
+//! Before step 3 is durable the old superblock counts: the old tree is untouched and the log still
+//! holds everything behind its checkpoint. After it, the new tree holds the memtable. The memtable
+//! may hold commits of records above the checkpoint; replaying them puts the same versions back.
+
+use std::time::Duration;
+
+use lightning_io::{Env, TaskClass};
+
+use super::{Sealed, Shard, count};
+use crate::memtable::MemtableSource;
+use crate::superblock::Checkpoint;
+use crate::wal::Marks;
+use crate::{Error, Result};
+
+/// Attempts at a flush that fail for another reason than space before the shard is poisoned.
+const STRIKES_MAX: u32 = 3;
+
+/// How long a flush waits before it tries again, so that a full disk is not asked without pause.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+impl<E: Env> Shard<E> {
+    /// Starts the flush of the memtable that was just sealed.
+    pub(super) fn start_flush(&self) {
+        let shard = self.clone();
+        let flush = self
+            .0
+            .env
+            .spawn(TaskClass::Flush, async move { shard.flush_sealed().await });
+        let shard = self.clone();
+        let watch = async move {
+            if let Err(panic) = flush.await {
+                shard.fail(&format!("flush: {panic}"));
+            }
+            shard.0.flush_ended.occur();
+        };
+        // The watch reports by itself; nobody joins it.
+        drop(self.0.env.spawn(TaskClass::Flush, watch));
+    }
+
+    /// Flushes until it succeeds or the shard is poisoned.
+    async fn flush_sealed(&self) {
+        let mut strikes = 0;
+        loop {
+            let Some(sealed) = self.0.sealed.borrow().clone() else {
+                return;
+            };
+            let error = match self.flush_once(&sealed).await {
+                Ok(()) => {
+                    self.0.flush_error.replace(None);
+                    self.resume_deferred();
+                    return;
+                }
+                Err(error) => error,
+            };
+            if self.0.wal.poisoned().is_some() {
+                return;
+            }
+            strikes += u32::from(!error.is_no_space());
+            if strikes >= STRIKES_MAX {
+                self.fail(&format!("flush: {error}"));
+                return;
+            }
+            tracing::warn!(shard = %self.id(), %error, "flush failed; trying again");
+            self.0.flush_error.replace(Some(self.flush_refusal(error)));
+            self.0.flush_ended.occur();
+            self.resume_deferred();
+            self.0.env.sleep(RETRY_INTERVAL).await;
+        }
+    }
+
+    /// What a write is told that finds the memtables full because of a failed flush.
+    fn flush_refusal(&self, error: Error) -> Error {
+        match error {
+            Error::Io(cause) if error_is_no_space(&cause) => Error::NoSpace {
+                shard: self.id(),
+                cause,
+            },
+            other => other,
+        }
+    }
+
+    async fn flush_once(&self, sealed: &Sealed) -> Result<()> {
+        let inner = &self.0;
+        inner.wal.sync().await?;
+        let newest = sealed.table.borrow().newest();
+        let mut source = MemtableSource::new(sealed.table.clone());
+        let update = inner.tree.apply(&mut source).await?;
+
+        if inner.wal.poisoned().is_some() {
+            // A shard that failed changes nothing more on disk.
+            inner.tree.discard(update);
+            return self.check_poison();
+        }
+        let current = inner.superblock.current();
+        let checkpoint = Checkpoint {
+            marks: Marks {
+                checkpoint: sealed.checkpoint,
+                checkpoint_hash: sealed.checkpoint_hash,
+                durable: inner.wal.durable(),
+            },
+            newest: newest.max(current.newest),
+            tree: *update.state(),
+        };
+        if let Err(error) = inner.superblock.write(&inner.env, checkpoint).await {
+            // Either generation may count at the next open: neither tree may be given up.
+            self.fail(&format!("superblock: {error}"));
+            return Err(error);
+        }
+        inner.tree.publish(update);
+        inner.view.replace(inner.tree.view());
+        inner.sealed.replace(None);
+        count(&inner.counters.flushes, 1);
+        if let Err(error) = inner.wal.truncate(sealed.checkpoint).await {
+            tracing::warn!(shard = %self.id(), %error, "a surplus segment could not be removed");
+        }
+        Ok(())
+    }
+
+    /// Moves everything that was acknowledged so far into the tree.
+    pub(super) async fn flush_all(&self) -> Result<()> {
+        // What is sealed now, and then what is active now.
+        for _ in 0..2 {
+            self.wait_for_flush().await?;
+            let empty = self.0.active.borrow().borrow().is_empty();
+            if empty {
+                return Ok(());
+            }
+            if self.0.sealed.borrow().is_none() {
+                self.check_poison()?;
+                self.seal();
+                return self.wait_for_flush().await;
+            }
+        }
+        self.wait_for_flush().await
+    }
+
+    async fn wait_for_flush(&self) -> Result<()> {
+        loop {
+            self.check_poison()?;
+            if self.0.sealed.borrow().is_none() {
+                return Ok(());
+            }
+            if let Some(error) = self.0.flush_error.borrow().clone() {
+                return Err(error);
+            }
+            self.0.flush_ended.next().await;
+        }
+    }
+
+    fn check_poison(&self) -> Result<()> {
+        match self.0.wal.poisoned() {
+            Some(cause) => Err(Error::Poisoned {
+                shard: self.id(),
+                cause,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+fn error_is_no_space(error: &lightning_io::IoError) -> bool {
+    matches!(error.kind(), lightning_io::IoErrorKind::NoSpace)
+}

@@ -1,0 +1,175 @@
+//! One shard: its log, its memtables, its tree, and the loop that serves requests.
+//!
+//! # Write path
+//! 1. A batch gets a timestamp, goes into the log's filling group and into the active memtable, all
+//!    in one turn: the log, the memtable and the clock agree on the order.
+//! 2. A durable write is answered when its record is on disk, a relaxed one at once.
+//! 3. A full memtable is sealed and flushed: the tree takes it in key order, a new superblock
+//!    points to the new tree, and the log below it is freed.
+//!
+//! # Read path
+//! The active memtable, the sealed one, the tree: the first version found at or below the snapshot
+//! is the newest. A hit in memory is answered in the same turn. What was committed as durable and
+//! is not yet on disk may be read, but the answer is held until it is.
+//!
+//! # Ownership
+//! Everything is reached through one `Rc`; tasks of the shard share it. No borrow of a cell lives
+//! across an await.
+
+mod create;
+mod flush;
+mod read;
+mod recovery;
+mod scan;
+mod serve;
+mod write;
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use lightning_io::{Env, TaskClass};
+
+use crate::clock::Clock;
+use crate::config::ShardConfig;
+use crate::memtable::Memtable;
+use crate::message::ScanId;
+use crate::signal::Event;
+use crate::superblock::Superblock;
+use crate::tree::{Tree, TreeView};
+use crate::wal::{RecordHash, Wal};
+use crate::{Error, FileOwner, Lsn, Result, ShardId};
+
+pub use read::{Probe, Version};
+
+use scan::Scan;
+use write::{Deferred, Waiter};
+
+/// A memtable that is shared between the shard, its flush and open scans.
+pub(crate) type SharedMemtable = Rc<RefCell<Memtable>>;
+
+/// The engine of one shard. Clones share it; it never leaves its thread.
+pub struct Shard<E: Env>(Rc<Inner<E>>);
+
+impl<E: Env> Clone for Shard<E> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl<E: Env> std::fmt::Debug for Shard<E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Shard({})", self.0.owner.shard)
+    }
+}
+
+/// A memtable on its way to the tree.
+#[derive(Clone)]
+struct Sealed {
+    table: SharedMemtable,
+    /// The last record that it covers whole, and that record's hash: the next checkpoint.
+    checkpoint: Lsn,
+    checkpoint_hash: RecordHash,
+}
+
+/// # Invariants
+/// * Every commit at or below the superblock's checkpoint is in the tree; every later one is in
+///   `sealed` or in `active`.
+/// * `view` is the tree's current root.
+/// * At most one flush runs, and it runs exactly while `sealed` is there.
+struct Inner<E: Env> {
+    env: E,
+    owner: FileOwner,
+    config: ShardConfig,
+
+    clock: Clock,
+    wal: Wal<E, Waiter>,
+    tree: Tree<E>,
+    view: RefCell<TreeView>,
+    superblock: Superblock<E::File>,
+    active: RefCell<SharedMemtable>,
+    sealed: RefCell<Option<Sealed>>,
+
+    /// Writes that wait for room, oldest first.
+    deferred: RefCell<VecDeque<Deferred>>,
+    /// Why the last attempt at a flush failed, until one succeeds.
+    flush_error: RefCell<Option<Error>>,
+    /// Raised when a flush ends, well or not.
+    flush_ended: Event,
+    /// Why no more writes are taken: this shard or a peer failed.
+    refused: RefCell<Option<Error>>,
+
+    scans: RefCell<BTreeMap<ScanId, Scan<E>>>,
+    next_scan: Cell<u64>,
+    /// Reads, pages and checks that are under way in tasks of their own.
+    tasks: Cell<usize>,
+    tasks_ended: Event,
+    closing: Cell<bool>,
+    counters: Counters,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    gets: Cell<u64>,
+    gets_from_disk: Cell<u64>,
+    puts: Cell<u64>,
+    deletes: Cell<u64>,
+    scans: Cell<u64>,
+    deferred: Cell<u64>,
+    flushes: Cell<u64>,
+    replayed_records: Cell<u64>,
+}
+
+fn count(counter: &Cell<u64>, by: usize) {
+    counter.set(counter.get() + lightning_io::to_u64(by));
+}
+
+/// The directory of a shard inside its database's.
+pub(crate) fn directory(root: &Path, shard: ShardId) -> PathBuf {
+    root.join(format!("shard-{:03}", shard.0))
+}
+
+/// The name of the tree's file in a shard's directory.
+const TREE_FILE_NAME: &str = "tree";
+
+impl<E: Env> Shard<E> {
+    /// Which shard it is.
+    pub fn id(&self) -> ShardId {
+        self.0.owner.shard
+    }
+
+    /// Runs a read or a check in a task of its own; closing waits for it.
+    fn spawn_counted(&self, future: impl Future<Output = ()> + 'static) {
+        let inner = &self.0;
+        inner.tasks.set(inner.tasks.get() + 1);
+        let shard = self.clone();
+        let task = async move {
+            let outcome = lightning_io::catch_panic(future).await;
+            let inner = &shard.0;
+            inner.tasks.set(inner.tasks.get() - 1);
+            inner.tasks_ended.occur();
+            if let Err(panic) = outcome {
+                shard.fail(&panic.to_string());
+            }
+        };
+        // The task answers for itself; nobody joins it.
+        drop(inner.env.spawn(TaskClass::Foreground, task));
+    }
+
+    /// Poisons the shard: no more writes, here or on its peers.
+    pub(crate) fn fail(&self, cause: &str) {
+        self.0.wal.fail(cause);
+    }
+
+    /// Why writes are refused, if they are.
+    fn check_writable(&self) -> Result<()> {
+        if self.0.closing.get() {
+            return Err(Error::Closed);
+        }
+        match &*self.0.refused.borrow() {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+}

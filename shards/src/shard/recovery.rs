@@ -1,0 +1,194 @@
+//! Opening a shard: from what is on disk to a shard that serves.
+//!
+//! # Algorithm
+//! 1. Read the superblock; sync it, so that what is trusted stays.
+//! 2. Open the tree that it points to: header and space map, no data.
+//! 3. Find the log's segments and read their headers.
+//! 4. Replay every record behind the checkpoint into a memtable, following the chain of hashes. A
+//!    memtable that fills up is applied to the tree on the way, so memory stays in its budget.
+//! 5. Judge the end of the log: a torn tail is cut, rot is refused (see `wal::reader`).
+//! 6. Sync the segments that were read, let those below the checkpoint go, and take a fresh one
+//!    into use, with a new epoch.
+//! 7. Start the clock above everything that was found.
+//!
+//! # Crash argument
+//! Steps 1 to 5 write nothing but what step 4 flushes, and a flush is a checkpoint like any other.
+//! A crash at any point leaves a state from which the same steps give the same content.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+use std::rc::Rc;
+
+use lightning_io::Env;
+
+use super::{Counters, Inner, Shard, SharedMemtable, TREE_FILE_NAME, directory};
+use crate::clock::Clock;
+use crate::config::ShardConfig;
+use crate::entry::{Entry, EntryFlags};
+use crate::memtable::{Memtable, MemtableSource};
+use crate::signal::Event;
+use crate::superblock::{Checkpoint, Superblock};
+use crate::tree::Tree;
+use crate::wal::{CommitKind, LogEnd, Marks, Replay, Segments, Wal};
+use crate::{FileOwner, Identity, Result, ShardId, Timestamp, TxnId};
+
+/// Segments that a recovery may leave to the next one; with more, what was replayed is flushed at
+/// once, so that a process that crashes again and again does not pile them up.
+const REPLAYED_SEGMENTS_MAX: usize = 4;
+
+impl<E: Env> Shard<E> {
+    /// Opens the files of a shard and brings it to the state of its last durable write.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corruption`] when durable bytes are damaged or missing,
+    /// [`crate::Error::Version`] when another version wrote them, or those of the file operations.
+    pub async fn open(
+        env: &E,
+        root: &Path,
+        identity: &Identity,
+        shard: ShardId,
+        config: &ShardConfig,
+    ) -> Result<Self> {
+        config.validate()?;
+        let directory = directory(root, shard);
+        let owner = FileOwner {
+            database: identity.database(),
+            shard,
+        };
+        let superblock = Superblock::open(env, &directory, owner).await?;
+        let start = superblock.current();
+        let path = directory.join(TREE_FILE_NAME);
+        let tree = Tree::open(env, &path, owner, config.tree(), &start.tree).await?;
+        let segments = Segments::find(env, &directory, owner).await?;
+
+        let replay = Replay::start(env, segments, start.marks)?;
+        let mut recovery = Recovery {
+            env: env.clone(),
+            config: *config,
+            tree,
+            superblock,
+            table: empty_memtable(config),
+            newest: start.newest,
+            records: 0,
+        };
+        let end = recovery.run(replay).await?;
+        let wal = Wal::start(env, shard, config.wal(), end, recovery.newest).await?;
+        let clock = Clock::default();
+        clock.observe(recovery.newest);
+        clock.refresh(env.wall_clock_us());
+        let view = recovery.tree.view();
+        let shard = Self(Rc::new(Inner {
+            env: env.clone(),
+            owner,
+            config: *config,
+            clock,
+            wal,
+            tree: recovery.tree,
+            view: RefCell::new(view),
+            superblock: recovery.superblock,
+            active: RefCell::new(recovery.table),
+            sealed: RefCell::new(None),
+            deferred: RefCell::new(VecDeque::new()),
+            flush_error: RefCell::new(None),
+            flush_ended: Event::default(),
+            refused: RefCell::new(None),
+            scans: RefCell::new(BTreeMap::new()),
+            next_scan: Cell::new(0),
+            tasks: Cell::new(0),
+            tasks_ended: Event::default(),
+            closing: Cell::new(false),
+            counters: Counters::default(),
+        }));
+        shard.0.counters.replayed_records.set(recovery.records);
+        let replayed = !shard.0.active.borrow().borrow().is_empty();
+        if replayed && shard.0.wal.live_segments() > REPLAYED_SEGMENTS_MAX {
+            shard.seal();
+        }
+        Ok(shard)
+    }
+}
+
+/// What a recovery has in its hands while it replays the log.
+struct Recovery<E: Env> {
+    env: E,
+    config: ShardConfig,
+    tree: Tree<E>,
+    superblock: Superblock<E::File>,
+    table: SharedMemtable,
+    /// The newest commit timestamp seen.
+    newest: Timestamp,
+    records: u64,
+}
+
+impl<E: Env> Recovery<E> {
+    async fn run(&mut self, mut replay: Replay<E>) -> Result<LogEnd<E>> {
+        while let Some(header) = replay.next().await? {
+            self.apply_record(&replay)?;
+            self.newest = self.newest.max(header.timestamp);
+            self.records += 1;
+            let full = self.table.borrow().is_full();
+            if full {
+                self.flush(&replay).await?;
+            }
+            self.env.yield_if_needed().await;
+        }
+        replay
+            .finish(self.superblock.current().marks.checkpoint)
+            .await
+    }
+
+    fn apply_record(&mut self, replay: &Replay<E>) -> Result<()> {
+        let mut table = self.table.borrow_mut();
+        for commit in replay.commits() {
+            let commit = commit?;
+            let CommitKind::Batch = commit.kind;
+            if commit.txn != TxnId::default() {
+                let what = format!("a commit belongs to transaction {}", commit.txn);
+                return Err(replay.damage(what));
+            }
+            self.newest = self.newest.max(commit.timestamp);
+            for op in commit.ops() {
+                let op = op.map_err(|what| replay.damage(what.to_owned()))?;
+                // What was read back from the log is durable, whatever it was written as.
+                let flags = op.flags.with(EntryFlags::RELAXED);
+                let (key, timestamp, value) = (op.key, commit.timestamp, op.value);
+                table.insert(Entry {
+                    key,
+                    timestamp,
+                    flags,
+                    value,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies what was replayed so far to the tree: a checkpoint in the middle of recovery.
+    async fn flush(&mut self, replay: &Replay<E>) -> Result<()> {
+        // The last record may have been in flight at the crash: a checkpoint must not outlive it.
+        replay.sync().await?;
+        let (checkpoint, checkpoint_hash) = replay.position();
+        let mut source = MemtableSource::new(Rc::clone(&self.table));
+        let update = self.tree.apply(&mut source).await?;
+        let current = self.superblock.current();
+        let marks = Marks {
+            checkpoint,
+            checkpoint_hash,
+            durable: checkpoint.max(current.marks.durable),
+        };
+        let content = Checkpoint {
+            marks,
+            newest: self.newest,
+            tree: *update.state(),
+        };
+        self.superblock.write(&self.env, content).await?;
+        self.tree.publish(update);
+        self.table = empty_memtable(&self.config);
+        Ok(())
+    }
+}
+
+fn empty_memtable(config: &ShardConfig) -> SharedMemtable {
+    Rc::new(RefCell::new(Memtable::new(config.memtable_bytes())))
+}

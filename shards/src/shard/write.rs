@@ -1,0 +1,194 @@
+//! Taking writes: into the log and the active memtable in one turn, or onto the queue of those that
+//! wait for room.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use lightning_io::Env;
+
+use super::{Sealed, Shard, SharedMemtable, count};
+use crate::entry::{Entry, EntryFlags};
+use crate::memtable::Memtable;
+use crate::message::{Durability, Reply};
+use crate::wal::{Offer, Ops, Settle};
+use crate::{Error, Lsn, Result, Timestamp};
+
+/// Writes that may wait for room at a shard; one more is refused as busy. Each is a caller that
+/// waits for its answer, so this is far above what group commit can use.
+const DEFERRED_MAX: usize = 16 << 10;
+
+/// A write that waits for room.
+pub(super) struct Deferred {
+    pub(super) ops: Ops,
+    pub(super) durability: Durability,
+    pub(super) reply: Reply<Timestamp>,
+}
+
+/// Who is told when a record is durable.
+pub(super) enum Waiter {
+    /// A durable write.
+    Write {
+        /// Its caller.
+        reply: Reply<Timestamp>,
+        /// Its timestamp.
+        timestamp: Timestamp,
+    },
+    /// An answer that shows what the record holds.
+    Held(Box<dyn FnOnce(Result<()>)>),
+}
+
+impl Settle for Waiter {
+    fn settle(self, outcome: Result<()>) {
+        match self {
+            // A caller that stopped waiting needs no answer.
+            Self::Write { reply, timestamp } => drop(reply.send(outcome.map(|()| timestamp))),
+            Self::Held(answer) => answer(outcome),
+        }
+    }
+}
+
+/// Whether a write can be taken now.
+enum Taken {
+    Now,
+    Later(Deferred),
+}
+
+impl<E: Env> Shard<E> {
+    /// Takes a write, puts it off, or answers why not.
+    pub(super) fn write(&self, write: Deferred) {
+        let waiting = self.0.deferred.borrow().len();
+        if waiting >= DEFERRED_MAX {
+            let what = "too many writes wait for room";
+            drop(write.reply.send(Err(Error::Busy {
+                shard: self.id(),
+                what,
+            })));
+            return;
+        }
+        if waiting > 0 {
+            // Behind those that came before it.
+            self.defer(write);
+            return;
+        }
+        if let Taken::Later(write) = self.try_write(write) {
+            self.defer(write);
+        }
+    }
+
+    /// Takes the writes that waited, as far as there is room now.
+    pub(super) fn resume_deferred(&self) {
+        loop {
+            let Some(write) = self.0.deferred.borrow_mut().pop_front() else {
+                return;
+            };
+            if let Taken::Later(write) = self.try_write(write) {
+                self.0.deferred.borrow_mut().push_front(write);
+                return;
+            }
+        }
+    }
+
+    fn defer(&self, write: Deferred) {
+        count(&self.0.counters.deferred, 1);
+        self.0.deferred.borrow_mut().push_back(write);
+    }
+
+    fn try_write(&self, write: Deferred) -> Taken {
+        let timestamp = self.0.clock.tick();
+        let relaxed = write.durability == Durability::Relaxed;
+        let offer = match self.admit(&write) {
+            Ok(true) => self.0.wal.offer(&write.ops, timestamp, relaxed),
+            Ok(false) => return Taken::Later(write),
+            Err(error) => Err(error),
+        };
+        match offer {
+            Ok(Offer::Taken(lsn)) => self.finish(write, timestamp, lsn),
+            Ok(Offer::Wait) => return Taken::Later(write),
+            // A caller that stopped waiting needs no answer.
+            Err(error) => drop(write.reply.send(Err(error))),
+        }
+        Taken::Now
+    }
+
+    /// Whether the active memtable has room, sealing it if it is full and can be.
+    fn admit(&self, write: &Deferred) -> Result<bool> {
+        self.check_writable()?;
+        debug_assert!(!write.ops.is_empty(), "the client drops empty batches");
+        if !self.0.active.borrow().borrow().is_full() {
+            return Ok(true);
+        }
+        if self.0.sealed.borrow().is_none() {
+            self.seal();
+            return Ok(true);
+        }
+        match &*self.0.flush_error.borrow() {
+            Some(error) => Err(error.clone()),
+            None => Ok(false),
+        }
+    }
+
+    /// Makes a commit that the log took visible, and answers it or has it answered.
+    fn finish(&self, write: Deferred, timestamp: Timestamp, lsn: Lsn) {
+        let relaxed = write.durability == Durability::Relaxed;
+        let flags = if relaxed {
+            EntryFlags::RELAXED
+        } else {
+            EntryFlags::VALUE
+        };
+        let (puts, deletes) = apply(&self.0.active.borrow(), &write.ops, timestamp, flags);
+        count(&self.0.counters.puts, puts);
+        count(&self.0.counters.deletes, deletes);
+        if relaxed {
+            drop(write.reply.send(Ok(timestamp)));
+        } else {
+            let waiter = Waiter::Write {
+                reply: write.reply,
+                timestamp,
+            };
+            self.0.wal.when_durable(lsn, waiter);
+        }
+    }
+
+    /// Makes the active memtable the sealed one and starts its flush.
+    pub(super) fn seal(&self) {
+        let fresh = Rc::new(RefCell::new(Memtable::new(self.0.config.memtable_bytes())));
+        let table = self.0.active.replace(Rc::clone(&fresh));
+        let (checkpoint, checkpoint_hash) = self.0.wal.checkpoint_candidate();
+        self.drop_abandoned_scans();
+        // A view that is not bound to a snapshot yet has to see what comes next as well.
+        for scan in self.0.scans.borrow_mut().values_mut() {
+            scan.note_new_memtable(&fresh);
+        }
+        let sealed = Sealed {
+            table,
+            checkpoint,
+            checkpoint_hash,
+        };
+        let before = self.0.sealed.replace(Some(sealed));
+        assert!(before.is_none(), "one memtable is flushed at a time");
+        self.start_flush();
+    }
+}
+
+/// Puts the operations of a commit into a memtable; returns how many puts and deletions they were.
+pub(super) fn apply(
+    table: &SharedMemtable,
+    ops: &Ops,
+    timestamp: Timestamp,
+    flags: EntryFlags,
+) -> (usize, usize) {
+    let mut table = table.borrow_mut();
+    let mut deletes = 0;
+    for op in ops.ops() {
+        let op = op.expect("operations were encoded by this build");
+        let flags = op.flags.with(flags);
+        table.insert(Entry {
+            key: op.key,
+            timestamp,
+            flags,
+            value: op.value,
+        });
+        deletes += usize::from(op.flags.contains(EntryFlags::TOMBSTONE));
+    }
+    (ops.len() - deletes, deletes)
+}

@@ -1,0 +1,55 @@
+//! Figures about one shard.
+
+use crate::ShardId;
+
+/// Counters since the shard was opened, and sizes now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct ShardStats {
+    /// The shard.
+    pub shard: ShardId,
+    /// Keys in the tree; keys that are only in memory are not counted yet.
+    pub entries: u64,
+    /// Gets answered, counting each key of a multi-get.
+    pub gets: u64,
+    /// Gets that had to wait for the disk.
+    pub gets_from_disk: u64,
+    /// Puts committed.
+    pub puts: u64,
+    /// Deletions committed.
+    pub deletes: u64,
+    /// Scans opened.
+    pub scans: u64,
+    /// Scans open now.
+    pub scans_open: u64,
+    /// Commits that were refused or put off for lack of room.
+    pub writes_deferred: u64,
+    /// Bytes in memtables.
+    pub memtable_bytes: u64,
+    /// Memtables flushed to the tree.
+    pub flushes: u64,
+    /// Commits that the log took.
+    pub wal_commits: u64,
+    /// Records written to the log: each is one durable write.
+    pub wal_records: u64,
+    /// Bytes written to the log.
+    pub wal_bytes_written: u64,
+    /// Bytes of the log's files.
+    pub wal_bytes: u64,
+    /// Segments that a recovery would read.
+    pub wal_segments: u64,
+    /// Bytes of the tree's file.
+    pub tree_bytes: u64,
+    /// Bytes of the tree's pages and large values, in whole units.
+    pub tree_live_bytes: u64,
+    /// Levels of the tree.
+    pub tree_height: u64,
+    /// Pages found in the cache.
+    pub cache_hits: u64,
+    /// Pages read from disk.
+    pub cache_misses: u64,
+    /// Bytes in the page cache.
+    pub cache_bytes: u64,
+    /// Records that the last open replayed.
+    pub replayed_records: u64,
+}

@@ -1,0 +1,44 @@
+//! The base of a shard: a copy-on-write B+tree in one file, in units of 4 KiB.
+//!
+//! Readers pin a published tree with a [`TreeView`]. One writer at a time applies a sorted batch,
+//! which writes a new tree beside the old one and shares with it whatever did not change; the owner
+//! makes the new root durable in its superblock, and publishes it.
+//!
+//! From the disk upwards: where things are (`address`, `file_header`, `state`), what they are
+//! (`page`, `leaf`, `inner`, `blob`), which units are taken (`space`, `versions`), reading and
+//! writing (`store`, `writer`), and the tree itself (`tree`, `lookup`, `cursor`, `level`, `update`,
+//! `verify`).
+
+mod address;
+mod blob;
+mod cursor;
+mod file_header;
+mod inner;
+mod leaf;
+mod leaf_builder;
+mod level;
+mod lookup;
+mod page;
+mod space;
+mod state;
+mod store;
+#[cfg(test)]
+mod tests;
+#[expect(
+    clippy::module_inception,
+    reason = "the tree is what the module is about"
+)]
+mod tree;
+mod update;
+mod verify;
+mod versions;
+mod wire;
+mod writer;
+
+pub(crate) use address::PageRef;
+pub(crate) use cursor::TreeCursor;
+pub(crate) use lookup::{Lookup, TreeValue};
+pub(crate) use page::Page;
+pub(crate) use state::TreeState;
+pub(crate) use tree::{Tree, TreeConfig};
+pub(crate) use versions::TreeView;

@@ -1,0 +1,136 @@
+//! Room for records: the current segment, the spare one, and how a spare is got ready.
+
+use std::path::{Path, PathBuf};
+
+use lightning_io::{BLOCK_BYTES, Env, IoError, IoErrorKind, IoOp, TaskClass, round_up, to_u64};
+
+use super::log::{Settle, State, Wal};
+use super::segment::{RECORDS, SEGMENT_BYTES_MIN, SegmentFile};
+use super::segments::Segment;
+use crate::{Error, Result};
+
+impl<E: Env, W: Settle + 'static> Wal<E, W> {
+    /// Makes sure that the next record fits the current segment, going to the spare one if needed.
+    pub(super) async fn make_place(&self, bytes: u64) -> Result<()> {
+        let spare = {
+            let mut state = self.0.state.borrow_mut();
+            if bytes <= state.end - state.position {
+                return Ok(());
+            }
+            state.spare.take()
+        };
+        let spare = spare.ok_or_else(|| Error::NoSpace {
+            shard: self.0.shard,
+            cause: IoError::new(IoOp::Write, Path::new("wal"), IoErrorKind::NoSpace),
+        })?;
+        self.activate(spare, bytes).await
+    }
+
+    /// Takes a file into use as the current segment, whose first `reserved` bytes are spoken for.
+    pub(super) async fn activate(&self, spare: SegmentFile<E::File>, reserved: u64) -> Result<()> {
+        let header = {
+            let mut state = self.0.state.borrow_mut();
+            let (base, previous, durable) = (state.base(), state.previous, state.durable);
+            let header = state
+                .segments
+                .next_header(spare.length, base, previous, durable);
+            state.position = RECORDS;
+            state.end = header.records_end();
+            // Commits are offered while the headers are on their way to the disk.
+            state.reserved = reserved;
+            header
+        };
+        spare.write_headers(&self.0.env, &header).await?;
+        self.0.state.borrow_mut().segments.push(Segment {
+            header,
+            file: spare.file,
+        });
+        Ok(())
+    }
+
+    /// Gets a file of at least `length` bytes ready: one that waits, or a new one.
+    pub(super) async fn prepare(&self, length: u64) -> Result<SegmentFile<E::File>> {
+        let (waiting, path) = {
+            let mut state = self.0.state.borrow_mut();
+            match state.segments.take_free(length) {
+                Some(waiting) => (Some(waiting), PathBuf::new()),
+                None => (None, state.segments.next_path()),
+            }
+        };
+        if let Some(waiting) = waiting {
+            return Ok(waiting);
+        }
+        let created = SegmentFile::create(&self.0.env, &path, length).await;
+        if created.is_err() {
+            // What was created of it is of no use; if it cannot be removed either, the next run
+            // finds it unused.
+            drop(self.0.env.remove_file(&path).await);
+        }
+        created
+    }
+
+    /// Starts preparing a spare when the current segment is half full.
+    pub(super) fn prepare_ahead(&self) {
+        let mut state = self.0.state.borrow_mut();
+        let length = state.end + to_u64(BLOCK_BYTES);
+        if state.spare.is_none() && !state.preparing && state.end - state.position < length / 2 {
+            let doubled = (length * 2)
+                .min(self.0.config.segment_bytes_max)
+                .max(SEGMENT_BYTES_MIN);
+            self.start_preparing(&mut state, doubled);
+        }
+    }
+
+    pub(super) fn ask_for_room(&self, state: &mut State<E, W>, record_bytes: u64) -> Result<()> {
+        state.demanded = true;
+        let error = state.prepare_error.take();
+        if state.preparing {
+            return Ok(());
+        }
+        let needed = record_bytes + 2 * to_u64(BLOCK_BYTES);
+        if let Some(short) = state.spare.take() {
+            state.segments.give_back(short);
+        }
+        let length = needed.max(self.0.config.segment_bytes_first);
+        self.start_preparing(state, round_up(length, to_u64(BLOCK_BYTES)));
+        // The attempt before this one failed: say so now, and let the next caller see whether
+        // this one does better.
+        error.map_or(Ok(()), |error| Err(self.no_room(error)))
+    }
+
+    fn no_room(&self, error: Error) -> Error {
+        match error {
+            Error::Io(cause) if matches!(cause.kind(), IoErrorKind::NoSpace) => Error::NoSpace {
+                shard: self.0.shard,
+                cause,
+            },
+            other => other,
+        }
+    }
+
+    fn start_preparing(&self, state: &mut State<E, W>, length: u64) {
+        state.preparing = true;
+        let wal = self.clone();
+        let task = async move {
+            let prepared = wal.prepare(length).await;
+            {
+                let mut state = wal.0.state.borrow_mut();
+                state.preparing = false;
+                match prepared {
+                    Ok(file) => {
+                        state.spare = Some(file);
+                        state.prepare_error = None;
+                        state.demanded = false;
+                    }
+                    Err(error) => {
+                        tracing::warn!(shard = %wal.0.shard, %error, "no spare log segment");
+                        state.prepare_error = state.demanded.then_some(error);
+                    }
+                }
+            }
+            wal.0.room.raise();
+        };
+        // The task reports through the state; nobody joins it.
+        drop(self.0.env.spawn(TaskClass::Flush, task));
+    }
+}

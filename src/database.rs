@@ -1,0 +1,305 @@
+//! The handle that callers hold.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_channel::oneshot;
+use futures_util::FutureExt;
+use futures_util::future::Shared;
+use lightning_io::mesh::Submitter;
+use lightning_io::{SendError, Submit};
+use lightning_shards::client::Client;
+use lightning_shards::{Durability, KeyspaceId, Ops, Request};
+
+use crate::key_range::prefix_end;
+use crate::{Batch, Builder, KeyRange, Result, Scan, Stats, VerifyReport};
+
+/// How long a dropped handle waits for room in a full queue before it asks again.
+const CLOSE_RETRY_INTERVAL: Duration = Duration::from_millis(1);
+
+/// An open database.
+///
+/// Clones share it; the last one that is dropped closes it in the background. [`Database::close`]
+/// closes it for all and waits. Every future is `Send` and needs no particular runtime.
+#[derive(Debug, Clone)]
+pub struct Database(Arc<Handle>);
+
+#[derive(Debug)]
+pub(crate) struct Handle {
+    pub(crate) path: PathBuf,
+    pub(crate) durability: Durability,
+    pub(crate) client: Client<Submitter<Request>>,
+    pub(crate) submitters: Vec<Submitter<Request>>,
+    /// Ends when every shard has stopped and the lock is released.
+    pub(crate) stopped: Shared<oneshot::Receiver<()>>,
+}
+
+impl Database {
+    pub(crate) fn new(handle: Handle) -> Self {
+        Self(Arc::new(handle))
+    }
+
+    /// Opens an existing database with default settings.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::NotFound`] when there is none, [`crate::ErrorKind::Locked`] when it is
+    /// in use, [`crate::ErrorKind::Corruption`] when durable bytes are damaged, or
+    /// [`crate::ErrorKind::Unsupported`] with the remedy when the machine cannot run it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves an opening under way, which then closes again.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(path).open().await
+    }
+
+    /// Creates a database with default settings; its parent directory must exist.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::AlreadyExists`] when there is one.
+    ///
+    /// # Cancel safety
+    /// As for [`Database::open`].
+    pub async fn create(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(path).create().await
+    }
+
+    /// Opens or creates a database with settings of one's own.
+    pub fn builder(path: impl AsRef<Path>) -> Builder {
+        Builder::new(path.as_ref())
+    }
+
+    /// Writes one value. A key has 1 byte to 64 KiB, a value up to 64 MiB.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Invalid`], [`crate::ErrorKind::Busy`], [`crate::ErrorKind::NoSpace`] or
+    /// [`crate::ErrorKind::Poisoned`]: nothing happened. [`crate::ErrorKind::MaybeCommitted`]: open
+    /// again and look.
+    ///
+    /// # Durability
+    /// The database's own, [`Durability::Sync`] unless set otherwise: on disk when this returns.
+    ///
+    /// # Cancel safety
+    /// Once polled, dropping the future drops the answer and not the write.
+    pub async fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
+        let mut ops = Ops::default();
+        ops.put(KeyspaceId::DEFAULT, key.as_ref(), value.as_ref())?;
+        Ok(self.0.client.write(ops, self.0.durability).await?)
+    }
+
+    /// Reads the newest value of a key.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Invalid`] for a key out of its bounds, [`crate::ErrorKind::Corruption`]
+    /// when it lies under damaged bytes, [`crate::ErrorKind::Busy`] when the shard's queue is full.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the answer.
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
+        Ok(self.0.client.get(KeyspaceId::DEFAULT, key.as_ref()).await?)
+    }
+
+    /// Deletes a key; it need not be there.
+    ///
+    /// # Errors
+    /// As for [`Database::put`].
+    ///
+    /// # Durability
+    /// As for [`Database::put`].
+    ///
+    /// # Cancel safety
+    /// As for [`Database::put`].
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        let mut ops = Ops::default();
+        ops.delete(KeyspaceId::DEFAULT, key.as_ref())?;
+        Ok(self.0.client.write(ops, self.0.durability).await?)
+    }
+
+    /// Writes a batch: all or nothing on each shard, and not yet across shards.
+    ///
+    /// # Errors
+    /// As for [`Database::put`]. When one shard fails, the parts of others may be in force; writing
+    /// the same batch again is harmless.
+    ///
+    /// # Durability
+    /// As for [`Database::put`].
+    ///
+    /// # Cancel safety
+    /// As for [`Database::put`].
+    pub async fn write(&self, batch: Batch) -> Result<()> {
+        self.write_with(batch, self.0.durability).await
+    }
+
+    /// Writes a batch with a durability of its own.
+    ///
+    /// # Errors
+    /// As for [`Database::write`].
+    ///
+    /// # Durability
+    /// As asked: see [`Durability`].
+    ///
+    /// # Cancel safety
+    /// As for [`Database::put`].
+    pub async fn write_with(&self, batch: Batch, durability: Durability) -> Result<()> {
+        Ok(self.0.client.write(batch.into_ops()?, durability).await?)
+    }
+
+    /// Reads the newest values of several keys, in their order, with one message a shard.
+    ///
+    /// The keys of one shard are read as of one moment; between shards there is none.
+    ///
+    /// # Errors
+    /// As for [`Database::get`], for the first key that fails.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the answers.
+    pub async fn get_many<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<Vec<Option<Bytes>>> {
+        let keys: Vec<K> = keys.into_iter().collect();
+        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
+        Ok(self.0.client.get_many(KeyspaceId::DEFAULT, &keys).await?)
+    }
+
+    /// Reads a range of keys in order, as of one moment over all shards: see [`Scan`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), lightning_db::Error> {
+    /// # futures_executor::block_on(async {
+    /// # let directory = tempfile::tempdir().expect("a temporary directory");
+    /// # let db = lightning_db::Database::create(directory.path().join("db")).await?;
+    /// use futures_util::TryStreamExt;
+    ///
+    /// db.put("a", "1").await?;
+    /// db.put("b", "2").await?;
+    /// let rows: Vec<_> = db.scan("a".."z").try_collect().await?;
+    /// assert_eq!(rows, [("a".into(), "1".into()), ("b".into(), "2".into())]);
+    /// # db.close().await
+    /// # })
+    /// # }
+    /// ```
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "ranges are written in place: `..`, `a..b`"
+    )]
+    pub fn scan(&self, range: impl KeyRange) -> Scan {
+        Scan::new(&self.0.client, &range)
+    }
+
+    /// Reads the keys that begin with a prefix, in order: see [`Scan`].
+    pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
+        let prefix = prefix.as_ref();
+        let start = std::ops::Bound::Included(prefix.to_vec());
+        self.scan((start, prefix_end(prefix)))
+    }
+
+    /// Moves what is in memory into the trees, so that the next open has nothing to replay.
+    ///
+    /// # Errors
+    /// What the flush met; everything acknowledged stays in the log.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the flush under way.
+    pub async fn flush(&self) -> Result<()> {
+        Ok(self.0.client.flush().await?)
+    }
+
+    /// Reads everything on disk that is live, and checks every checksum and the structure.
+    ///
+    /// # Errors
+    /// What kept the check from being made; damages that it found are in the report.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the check under way.
+    pub async fn verify(&self) -> Result<VerifyReport> {
+        let mut total = VerifyReport::default();
+        for report in self.0.client.verify().await? {
+            total.entries += report.entries;
+            total.damages.extend(report.damages);
+        }
+        Ok(total)
+    }
+
+    /// Counters and sizes.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Closed`] or [`crate::ErrorKind::Busy`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the answer.
+    pub async fn stats(&self) -> Result<Stats> {
+        Ok(Stats {
+            shards: self.0.client.stats().await?,
+        })
+    }
+
+    /// Closes the database for every clone of the handle, and waits until its files are closed and
+    /// another process can open it. Closing again does nothing.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Poisoned`] when a shard had failed; it is closed all the same.
+    ///
+    /// # Durability
+    /// Every write that was acknowledged is on disk when this returns, relaxed ones too.
+    ///
+    /// # Cancel safety
+    /// Once polled, dropping the future leaves the closing under way.
+    pub async fn close(&self) -> Result<()> {
+        let closed = self.0.client.close().await;
+        // The sender is dropped with the last shard, whether or not it has sent.
+        self.0.stopped.clone().await.ok();
+        match closed {
+            Err(lightning_shards::Error::Closed) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    /// The number of shards, fixed at creation.
+    pub fn shard_count(&self) -> usize {
+        usize::from(self.0.client.router().shards())
+    }
+
+    /// Where the database is.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.stopped.clone().now_or_never().is_some() {
+            return;
+        }
+        let submitters = std::mem::take(&mut self.submitters);
+        let refused = request_close(submitters);
+        if refused.is_empty() {
+            return;
+        }
+        // Their queues are full: they empty, and nobody adds to them for long.
+        let retry = move || {
+            let mut refused = refused;
+            while !refused.is_empty() {
+                std::thread::park_timeout(CLOSE_RETRY_INTERVAL);
+                refused = request_close(refused);
+            }
+        };
+        let thread = std::thread::Builder::new().name("lightning-close".to_owned());
+        if let Err(error) = thread.spawn(retry) {
+            tracing::error!(%error, "a dropped database could not be closed");
+        }
+    }
+}
+
+/// Asks shards to close; returns those whose queue is full.
+pub(crate) fn request_close(shards: Vec<Submitter<Request>>) -> Vec<Submitter<Request>> {
+    let full = |shard: &Submitter<Request>| {
+        let (reply, _) = oneshot::channel();
+        matches!(
+            shard.try_submit(Request::Close { reply }),
+            Err(SendError::Full(_))
+        )
+    };
+    shards.into_iter().filter(full).collect()
+}

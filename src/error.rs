@@ -1,0 +1,117 @@
+//! What callers learn when something fails, and what they can do about it.
+
+use std::fmt;
+
+use lightning_io::{IoError, IoErrorKind};
+use lightning_shards::{Corruption, Error as Cause};
+
+/// A failed operation: its text says what failed, where, what was expected and what was found.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Error(Box<Cause>);
+
+/// What a caller can do about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// There is no database at the path: create one, or correct the path.
+    NotFound,
+    /// There is a database at the path already: open it, or choose another path.
+    AlreadyExists,
+    /// An argument is out of its bounds: correct the call.
+    Invalid,
+    /// A queue is at its bound; nothing happened: try again later, with less at once.
+    Busy,
+    /// There is no space for the write; nothing happened: make space, then try again.
+    NoSpace,
+    /// Stored bytes are damaged: the text names the place. Other keys stay readable.
+    Corruption,
+    /// A file operation failed: the text names the file and the reason.
+    Io,
+    /// Another process, or another handle in this one, has the database open.
+    Locked,
+    /// This machine cannot run the database: the text names the remedy.
+    Unsupported,
+    /// Another version of the format wrote the database: use a build that reads it.
+    Version,
+    /// A shard failed, so no more writes are taken; nothing happened: close and open again.
+    Poisoned,
+    /// A shard failed while the write was under way: close and open again, then look.
+    MaybeCommitted,
+    /// The database is closed.
+    Closed,
+}
+
+impl Error {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match &*self.0 {
+            Cause::Io(error) => io_kind(error),
+            Cause::Corruption(_) => ErrorKind::Corruption,
+            Cause::NotADatabase { .. } => ErrorKind::NotFound,
+            Cause::AlreadyExists { .. } => ErrorKind::AlreadyExists,
+            Cause::Version { .. } => ErrorKind::Version,
+            Cause::Invalid { .. } => ErrorKind::Invalid,
+            Cause::Busy { .. } => ErrorKind::Busy,
+            Cause::NoSpace { .. } => ErrorKind::NoSpace,
+            Cause::Poisoned { .. } => ErrorKind::Poisoned,
+            Cause::MaybeCommitted { .. } => ErrorKind::MaybeCommitted,
+            Cause::Closed => ErrorKind::Closed,
+            // The engine's errors are this project's own; one that is not told apart above still
+            // reads well and cannot be acted on.
+            _ => ErrorKind::Io,
+        }
+    }
+
+    /// Whether the same call may succeed later, without a change and without opening again.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Busy | ErrorKind::NoSpace)
+    }
+
+    /// Whether a write with this error may yet turn out to be there.
+    pub fn is_maybe_committed(&self) -> bool {
+        self.kind() == ErrorKind::MaybeCommitted
+    }
+
+    /// Where stored bytes are damaged, for errors of kind [`ErrorKind::Corruption`].
+    pub fn corruption(&self) -> Option<&Corruption> {
+        match &*self.0 {
+            Cause::Corruption(corruption) => Some(corruption),
+            _ => None,
+        }
+    }
+}
+
+fn io_kind(error: &IoError) -> ErrorKind {
+    match error.kind() {
+        IoErrorKind::Locked => ErrorKind::Locked,
+        IoErrorKind::NoSpace => ErrorKind::NoSpace,
+        IoErrorKind::Unsupported { .. } => ErrorKind::Unsupported,
+        _ => ErrorKind::Io,
+    }
+}
+
+impl From<Cause> for Error {
+    fn from(cause: Cause) -> Self {
+        Self(Box::new(cause))
+    }
+}
+
+impl From<IoError> for Error {
+    fn from(error: IoError) -> Self {
+        Cause::from(error).into()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.kind(), self.0)
+    }
+}
+
+impl std::error::Error for Error {}

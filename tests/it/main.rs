@@ -1,0 +1,26 @@
+//! The public API, as a user meets it, on real files.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "these lists are for shards; the tests make, copy and damage ordinary files"
+)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests are tests"
+)]
+
+mod basics;
+mod damage;
+mod durability;
+mod limits;
+mod model;
+mod opening;
+mod runtimes;
+mod scans;
+mod send_sync;
+mod support;
+mod tidy;
+
+use support::scratch;
