@@ -1,0 +1,188 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use crate::import::Format;
+
+const EXAMPLES: &str = "\
+Examples:
+  lightning demo
+  lightning import chars.db unicode.csv --key script,code_point
+  lightning get chars.db Greek/0003B1
+  lightning scan chars.db --prefix Greek/ --limit 10
+  lightning put chars.db greeting hello
+  lightning verify chars.db
+
+Exit status: 0 success; 1 not found, damage or failure; 2 wrong usage.";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lightning",
+    version,
+    about = "Import, read, scan, verify and look into a Lightning DB",
+    after_help = EXAMPLES,
+    arg_required_else_help = true
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Do a real job on the shipped data: import, reads, scans, a batch, close, reopen, verify
+    #[command(after_help = "\
+Examples:
+  lightning demo                  in a fresh directory under the system's temporary one
+  lightning demo /mnt/nvme/demo   on a disk of your choice; the directory must be new or empty
+
+The data is the Unicode character database, 34,888 rows; it travels inside the binary. Everything
+that is read back is compared with it.")]
+    Demo {
+        /// Where to put the database; a new or empty directory
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
+    /// Import a CSV, TSV or JSON lines file, each row under the key that its columns make
+    Import(ImportArgs),
+    /// Store a value under a key
+    #[command(after_help = "\
+Examples:
+  lightning put my.db user/1 '{\"name\":\"Ada\"}'
+  lightning put my.db -- --key-with-dashes value
+  lightning put my.db $'any\\xffbytes' value")]
+    Put {
+        #[command(flatten)]
+        at: KeyArgs,
+        /// The value; any bytes
+        value: OsString,
+    },
+    /// Print the value of a key: its raw bytes, and a newline only on a terminal
+    #[command(after_help = "\
+Examples:
+  lightning get my.db user/1
+  lightning get my.db image/7 > image.png")]
+    Get(KeyArgs),
+    /// Delete a key; deleting an absent key succeeds
+    #[command(after_help = "Example:\n  lightning delete my.db user/1")]
+    Delete(KeyArgs),
+    /// Print entries in key order, one line KEY<TAB>VALUE each
+    Scan(ScanArgs),
+    /// Show what each shard holds and has done since it was opened
+    #[command(after_help = "Examples:\n  lightning stats my.db\n  lightning stats my.db --json")]
+    Stats {
+        #[command(flatten)]
+        database: DatabaseArgs,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read every live byte and check every checksum and the structure
+    #[command(after_help = "\
+Example:
+  lightning verify my.db
+
+Prints 'entries N' and 'ok', or one line for each damage and then exits with status 1.")]
+    Verify(DatabaseArgs),
+}
+
+/// Which database.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct DatabaseArgs {
+    /// The database's directory
+    #[arg(value_name = "DB")]
+    pub(crate) database: PathBuf,
+}
+
+/// Which key of which database.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct KeyArgs {
+    /// The database's directory
+    #[arg(value_name = "DB")]
+    pub(crate) database: PathBuf,
+    /// The key; any bytes
+    #[arg(value_name = "KEY")]
+    pub(crate) key: OsString,
+}
+
+/// What to import, and how.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  lightning import my.db users.csv --key id
+  lightning import my.db chars.tsv --key script,code_point --shards 4
+  zcat events.jsonl.gz | lightning import my.db - --format jsonl --key user,time
+
+A row's key is the text of its key columns, joined by '/'; its value is the row as one JSON object.
+Every value of a CSV or TSV row is a string; JSON values stay as they are. TSV fields are not quoted.
+Where a key comes more than once, the last row stays. Blank lines are passed over.
+
+A row that cannot be used ends the import with status 1, and the message says how many rows before it
+are durable. With --skip-bad such rows are counted, the first ten are reported, and the rest goes on.")]
+pub(crate) struct ImportArgs {
+    /// The database's directory; created if it is missing
+    #[arg(value_name = "DB")]
+    pub(crate) database: PathBuf,
+    /// The file to import; '-' is standard input
+    pub(crate) file: PathBuf,
+    /// How the file is written [default: by its extension]
+    #[arg(long)]
+    pub(crate) format: Option<Format>,
+    /// The column or columns whose values make the key
+    #[arg(long, value_name = "COLUMN,..", required = true, value_delimiter = ',')]
+    pub(crate) key: Vec<String>,
+    /// How many shards to create the database with
+    #[arg(long, value_name = "N")]
+    pub(crate) shards: Option<usize>,
+    /// Skip rows that cannot be used
+    #[arg(long)]
+    pub(crate) skip_bad: bool,
+    /// Print 'acked N' each time that the first N rows are durable (or skipped)
+    #[arg(long)]
+    pub(crate) ack: bool,
+}
+
+/// Which entries to print.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  lightning scan my.db --prefix user/ --limit 10
+  lightning scan my.db --from 2024-01 --to 2024-02 --keys
+
+In keys and values, tab, newline, carriage return and backslash print as \\t \\n \\r \\\\, and each
+byte that is not UTF-8 as \\x and two hexadecimal digits.")]
+pub(crate) struct ScanArgs {
+    /// The database's directory
+    #[arg(value_name = "DB")]
+    pub(crate) database: PathBuf,
+    /// Only keys that begin with this
+    #[arg(long)]
+    pub(crate) prefix: Option<OsString>,
+    /// Only keys from this one on
+    #[arg(long, value_name = "KEY")]
+    pub(crate) from: Option<OsString>,
+    /// Only keys before this one
+    #[arg(long, value_name = "KEY")]
+    pub(crate) to: Option<OsString>,
+    /// At most so many entries
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Print keys only
+    #[arg(long)]
+    pub(crate) keys: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Args::command().debug_assert();
+    }
+}
