@@ -1,1 +1,27 @@
-//! x
+//! The whole database under a seeded scheduler and a hostile disk.
+//!
+//! One seed is one run: some shards, some callers, some lives of the process, ended by power
+//! failures, kills and clean closes at points that the seed chose, with whatever faults were asked
+//! for. Everything that a caller is told is checked against a model that knows exactly what may be
+//! there. A run reports its figures, or the first violation.
+
+#![forbid(unsafe_code)]
+
+pub mod args;
+mod database;
+mod explain;
+pub mod faults;
+mod keys;
+mod life;
+mod model;
+mod panics;
+mod plan;
+pub mod report;
+pub mod sequential;
+mod shrink;
+mod spy;
+mod workload;
+
+pub use life::{Outcome, run};
+pub use plan::Options;
+pub use shrink::{Shrunk, shrink};

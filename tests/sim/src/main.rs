@@ -1,0 +1,80 @@
+//! Runs seeds and reports: a line for each that violates, then the figures of all.
+//!
+//! Exit status 0 when nothing was violated, 1 when something was, 2 when the command line is wrong.
+
+#![forbid(unsafe_code)]
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use lightning_sim::args::{Args, USAGE, parse};
+use lightning_sim::faults::LEFT_OUT;
+use lightning_sim::report::Figures;
+use lightning_sim::{Options, run, shrink};
+
+/// Events of a failing run that `--trace` prints.
+const TRACE_EVENTS: usize = 400;
+
+fn main() -> ExitCode {
+    let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
+    let status = match parse(std::env::args().skip(1)) {
+        Ok(Some(args)) => simulate(&args, &mut out),
+        Ok(None) => writeln!(out, "{USAGE}").map(|()| ExitCode::SUCCESS),
+        Err(what) => writeln!(err, "lightning-sim: {what}\n{USAGE}").map(|()| ExitCode::from(2)),
+    };
+    // A reader that closed the pipe has seen what it wanted, and not the end.
+    status.unwrap_or(ExitCode::FAILURE)
+}
+
+fn simulate(args: &Args, out: &mut impl Write) -> io::Result<ExitCode> {
+    let options = Options {
+        faults: args.faults.clone(),
+        trace_last: if args.trace { TRACE_EVENTS } else { 0 },
+        ..Options::default()
+    };
+    let (mut figures, mut violations) = (Figures::default(), 0_u64);
+    for seed in args.seeds.clone() {
+        let outcome = run(seed, &options);
+        figures += &outcome.figures;
+        let Some(violation) = outcome.violation else {
+            continue;
+        };
+        violations += 1;
+        writeln!(out, "VIOLATION {violation}")?;
+        if args.trace {
+            writeln!(out, "{}", outcome.trace)?;
+        }
+        if args.shrink
+            && let Some(small) = shrink(seed, &options)
+        {
+            let bounds = &small.options;
+            writeln!(
+                out,
+                "  smallest of {} runs: shards <= {}, clients <= {}, operations <= {}, \
+                 generations <= {}, faults {:?}: {}",
+                small.attempts,
+                bounds.shards_max,
+                bounds.clients_max,
+                bounds.operations_max,
+                bounds.generations_max,
+                bounds.faults.iter().collect::<Vec<_>>(),
+                small.violation
+            )?;
+        }
+    }
+    let seeds = &args.seeds;
+    writeln!(
+        out,
+        "seeds {}..{}: {violations} violations",
+        seeds.start, seeds.end
+    )?;
+    write!(out, "{figures}")?;
+    for (fault, why) in LEFT_OUT {
+        writeln!(out, "  not part of --faults all: {fault:?}, {why}")?;
+    }
+    Ok(if violations == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}

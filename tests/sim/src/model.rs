@@ -1,0 +1,503 @@
+//! What the database must hold: the oracle.
+//!
+//! # Algorithm
+//! A shard takes the parts of writes in the order in which they reach it, and that is the order in
+//! which they are submitted: there is one lane into each shard. So the state of a shard is always a
+//! *cut*: all parts up to some number are in force and none behind it, but for those that were
+//! refused. Everything that can be asked of a shard is a question about cuts:
+//!
+//! * A read sees the state at one cut, no earlier than what was answered or seen before it began,
+//!   and no later than what was submitted before it ended.
+//! * A recovery brings the state at one cut, no earlier than what was promised to be durable.
+//!
+//! Atomicity, order, no lost and no invented write follow from there being one such cut.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::ops::RangeInclusive;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_channel::oneshot;
+use lightning_shards::{Durability, Error, Result, Timestamp};
+
+use crate::keys::{KeyId, Keys, TAG_BYTES, Value, describe};
+
+/// Why writing to a string cannot fail.
+const WRITES: &str = "a string takes what is written to it";
+
+/// A position in the history of a shard: the number of parts that are in force; 0 is the state at
+/// the last recovery.
+pub(crate) type Cut = usize;
+
+/// What a shard answers to its part of a write.
+pub(crate) type Answer = oneshot::Receiver<Result<Timestamp>>;
+
+/// What became of a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Outcome {
+    /// There is no answer.
+    Open,
+    /// It is in force.
+    Done(Timestamp),
+    /// It is not.
+    Refused,
+    /// The shard failed on the way.
+    Unknown,
+}
+
+/// A write's operations on one shard, the last one of each key.
+type PartOps = Vec<(KeyId, Option<Value>)>;
+
+#[derive(Debug)]
+struct Part {
+    durability: Durability,
+    outcome: Outcome,
+    /// Whether a read has shown it.
+    seen: bool,
+    answer: Option<Rc<RefCell<Answer>>>,
+    /// When it was acknowledged.
+    at: Duration,
+}
+
+/// One shard's history since the last recovery.
+#[derive(Debug, Default)]
+struct History {
+    parts: Vec<Part>,
+    /// For each key the cuts from which on it has a value, or none, oldest first.
+    versions: BTreeMap<KeyId, Vec<(Cut, Option<Value>)>>,
+    /// No read may show an older state.
+    visible: Cut,
+    /// No recovery may bring an older state.
+    durable: Cut,
+}
+
+impl History {
+    /// Whether a part may be in force.
+    fn may_hold(&self, cut: Cut) -> bool {
+        cut == 0 || self.parts[cut - 1].outcome != Outcome::Refused
+    }
+
+    fn value_at(&self, key: KeyId, cut: Cut) -> Option<Value> {
+        let versions = self.versions.get(&key)?;
+        let newest = versions
+            .iter()
+            .rev()
+            .find(|version| version.0 <= cut && self.may_hold(version.0));
+        newest.and_then(|version| version.1)
+    }
+}
+
+impl History {
+    /// The part that gave a key its value at a cut, if that part was to be durable and no other
+    /// could have been taken for it.
+    fn durable_version(&self, key: KeyId, cut: Cut) -> Option<Cut> {
+        let versions = self.versions.get(&key)?;
+        let at = versions
+            .iter()
+            .rposition(|version| version.0 <= cut && self.may_hold(version.0))?;
+        let (since, value) = versions[at];
+        let unmistakable = match value {
+            Some(value) => value.len >= TAG_BYTES,
+            // Another deletion looks the same, and so does a key that was never there.
+            None => versions[at + 1..].iter().all(|version| version.1.is_some()),
+        };
+        let part = &self.parts[since.checked_sub(1)?];
+        (unmistakable && part.durability == Durability::Sync).then_some(since)
+    }
+}
+
+/// What was seen of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown<'a> {
+    /// It is not there.
+    Absent,
+    /// It is there; its value was not asked for.
+    Present,
+    /// It is there with this value.
+    Value(&'a [u8]),
+}
+
+impl<'a> Shown<'a> {
+    /// A value, or its absence.
+    pub(crate) fn of(value: Option<&'a [u8]>) -> Self {
+        value.map_or(Self::Absent, Self::Value)
+    }
+
+    fn is(self, value: Option<Value>) -> bool {
+        match (self, value) {
+            (Self::Absent, None) | (Self::Present, Some(_)) => true,
+            (Self::Value(bytes), Some(value)) => value.is(bytes),
+            _ => false,
+        }
+    }
+
+    fn describe(self) -> String {
+        match self {
+            Self::Absent => "nothing".to_owned(),
+            Self::Present => "something".to_owned(),
+            Self::Value(bytes) => describe(bytes),
+        }
+    }
+}
+
+/// What a write is about to do, until its parts are submitted.
+#[derive(Debug, Clone)]
+pub(crate) struct PendingWrite {
+    /// Its operations by shard.
+    pub parts: BTreeMap<usize, PartOps>,
+    /// When it counts as done.
+    pub durability: Durability,
+}
+
+/// A place in the histories of all shards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Moment(Vec<Cut>);
+
+impl Moment {
+    /// One shard's cut.
+    pub(crate) fn cut(&self, shard: usize) -> Cut {
+        self.0[shard]
+    }
+}
+
+/// A recovered shard's place in the history before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Recovered {
+    /// The cut that fits.
+    pub cut: Cut,
+    /// Parts behind it that nobody was promised.
+    pub lost: usize,
+    /// Parts that survived without an answer.
+    pub unanswered_kept: usize,
+}
+
+/// The oracle of one run.
+#[derive(Debug)]
+pub(crate) struct Model {
+    keys: Rc<Keys>,
+    shards: Vec<History>,
+    pending: Option<PendingWrite>,
+    /// The first thing that went wrong where nobody could be told.
+    violation: Option<String>,
+}
+
+impl Model {
+    /// An empty database of so many shards.
+    pub(crate) fn new(keys: Rc<Keys>, shards: usize) -> Self {
+        Self {
+            keys,
+            shards: (0..shards).map(|_| History::default()).collect(),
+            pending: None,
+            violation: None,
+        }
+    }
+
+    /// The first thing that went wrong outside of an operation.
+    pub(crate) fn violation(&self) -> Option<&str> {
+        self.violation.as_deref()
+    }
+
+    fn violate(&mut self, what: String) {
+        self.violation.get_or_insert(what);
+    }
+
+    /// Says what the write that is submitted next does.
+    pub(crate) fn expect_write(&mut self, write: PendingWrite) {
+        self.pending = Some(write);
+    }
+
+    /// Ends the submission of a write; whatever was not submitted never will be.
+    pub(crate) fn end_write(&mut self) {
+        self.pending = None;
+    }
+
+    /// A part of the expected write was handed to a shard. Returns its cut.
+    pub(crate) fn submitted(&mut self, shard: usize, answer: Option<Rc<RefCell<Answer>>>) -> Cut {
+        let pending = self.pending.as_mut();
+        let part = pending.and_then(|write| Some((write.parts.remove(&shard)?, write.durability)));
+        let Some((ops, durability)) = part else {
+            self.violate(format!("shard {shard} was sent a write that nobody made"));
+            return 0;
+        };
+        let history = &mut self.shards[shard];
+        history.parts.push(Part {
+            durability,
+            outcome: Outcome::Open,
+            seen: false,
+            answer,
+            at: Duration::ZERO,
+        });
+        let cut = history.parts.len();
+        for (key, value) in ops {
+            history.versions.entry(key).or_default().push((cut, value));
+        }
+        cut
+    }
+
+    /// A shard answered a part.
+    pub(crate) fn answered(
+        &mut self,
+        shard: usize,
+        cut: Cut,
+        answer: &Result<Timestamp>,
+        at: Duration,
+    ) {
+        let history = &mut self.shards[shard];
+        let part = &mut history.parts[cut - 1];
+        part.answer = None;
+        part.at = at;
+        match answer {
+            Ok(timestamp) => {
+                part.outcome = Outcome::Done(*timestamp);
+                history.visible = history.visible.max(cut);
+                if part.durability == Durability::Sync {
+                    history.durable = history.durable.max(cut);
+                }
+                self.check_order(shard, cut, *timestamp);
+            }
+            Err(Error::MaybeCommitted { .. } | Error::Closed) => part.outcome = Outcome::Unknown,
+            Err(error) => {
+                part.outcome = Outcome::Refused;
+                if part.seen {
+                    let what =
+                        format!("shard {shard} refused part {cut} ({error}) after showing it");
+                    self.violate(what);
+                }
+            }
+        }
+    }
+
+    /// Commit timestamps follow the order of submission.
+    fn check_order(&mut self, shard: usize, cut: Cut, timestamp: Timestamp) {
+        let parts = &self.shards[shard].parts;
+        let done = |part: &Part| match part.outcome {
+            Outcome::Done(timestamp) => Some(timestamp),
+            _ => None,
+        };
+        let before = parts[..cut - 1].iter().rev().find_map(done);
+        let after = parts[cut..].iter().find_map(done);
+        if before.is_some_and(|before| before >= timestamp)
+            || after.is_some_and(|after| after <= timestamp)
+        {
+            let what = format!(
+                "shard {shard} committed part {cut} at {timestamp}, between {before:?} and {after:?}"
+            );
+            self.violate(what);
+        }
+    }
+
+    /// Takes the answers that were given and not heard before the process ended.
+    pub(crate) fn take_last_answers(&mut self, at: Duration) {
+        for shard in 0..self.shards.len() {
+            for cut in 1..=self.shards[shard].parts.len() {
+                let Some(answer) = self.shards[shard].parts[cut - 1].answer.take() else {
+                    continue;
+                };
+                if let Ok(Some(answer)) = answer.borrow_mut().try_recv() {
+                    self.answered(shard, cut, &answer, at);
+                }
+            }
+        }
+    }
+
+    /// Relaxed writes acknowledged before this moment were promised to be on disk by now.
+    pub(crate) fn relaxed_until(&mut self, moment: Duration) {
+        for history in &mut self.shards {
+            let parts = history.parts.iter();
+            let old = |part: &Part| matches!(part.outcome, Outcome::Done(_)) && part.at < moment;
+            if let Some(at) = parts.enumerate().rev().find(|(_, part)| old(part)) {
+                history.durable = history.durable.max(at.0 + 1);
+            }
+        }
+    }
+
+    /// What was answered or seen so far: what begins now must not show less.
+    pub(crate) fn visible(&self) -> Moment {
+        Moment(self.shards.iter().map(|history| history.visible).collect())
+    }
+
+    /// What was submitted so far: what ended now cannot show more.
+    pub(crate) fn submitted_until(&self) -> Moment {
+        Moment(
+            self.shards
+                .iter()
+                .map(|history| history.parts.len())
+                .collect(),
+        )
+    }
+
+    /// Everything up to the moment is durable.
+    pub(crate) fn made_durable(&mut self, moment: &Moment) {
+        for (history, &cut) in self.shards.iter_mut().zip(&moment.0) {
+            history.durable = history.durable.max(cut);
+        }
+    }
+
+    /// Checks what a read of one shard showed against every state that it may show.
+    ///
+    /// `from` and `to` bound the states that it may show (`to` is now when left out), `keys` are
+    /// the keys that it covers, and `shown` is what it showed of each.
+    pub(crate) fn check_read<'a>(
+        &mut self,
+        shard: usize,
+        (from, to): (Cut, Option<Cut>),
+        keys: impl IntoIterator<Item = KeyId>,
+        shown: impl Fn(KeyId) -> Shown<'a>,
+    ) -> std::result::Result<(), String> {
+        let keys: Vec<KeyId> = keys.into_iter().collect();
+        let cuts = from..=to.unwrap_or(self.shards[shard].parts.len());
+        let cut = self.fit(shard, cuts, keys.iter().copied(), &shown)?;
+        let history = &mut self.shards[shard];
+        history.visible = history.visible.max(cut);
+        if cut > from {
+            history.parts[cut - 1].seen = true;
+        }
+        // A read shows a durable write only once it is on disk.
+        // Keys without their values tell too little of which version they are.
+        let values = keys.iter().filter(|&&key| shown(key) != Shown::Present);
+        let shown_durable = values.filter_map(|&key| history.durable_version(key, cut));
+        let durable = shown_durable.max().unwrap_or(0);
+        history.durable = history.durable.max(durable);
+        Ok(())
+    }
+
+    /// The first cut at which every key has the value that was shown.
+    fn fit<'a>(
+        &self,
+        shard: usize,
+        cuts: RangeInclusive<Cut>,
+        keys: impl IntoIterator<Item = KeyId>,
+        shown: impl Fn(KeyId) -> Shown<'a>,
+    ) -> std::result::Result<Cut, String> {
+        let history = &self.shards[shard];
+        let (from, to) = (*cuts.start(), *cuts.end());
+        let mut misfits = vec![0_usize; to + 1 - from];
+        let mut examples: Vec<KeyId> = Vec::new();
+        for key in keys {
+            let shown = shown(key);
+            let matches = |value: Option<Value>| shown.is(value);
+            let mut fits = matches(history.value_at(key, from));
+            let mut fitted = fits;
+            let mut at = from;
+            let later = history.versions.get(&key).map_or(&[][..], Vec::as_slice);
+            let first = later.partition_point(|version| version.0 <= from);
+            for &(cut, value) in later[first..].iter().take_while(|version| version.0 <= to) {
+                if !history.may_hold(cut) {
+                    continue;
+                }
+                if !fits {
+                    misfits[at - from..cut - from]
+                        .iter_mut()
+                        .for_each(|count| *count += 1);
+                }
+                at = cut;
+                fits = matches(value);
+                fitted |= fits;
+            }
+            if !fits {
+                misfits[at - from..]
+                    .iter_mut()
+                    .for_each(|count| *count += 1);
+            }
+            if !fitted {
+                examples.push(key);
+            }
+        }
+        let fit = misfits.iter().position(|&count| count == 0);
+        // The state at a refused part is the state before it.
+        fit.map(|at| from + at).ok_or_else(|| {
+            let best = (0..misfits.len())
+                .min_by_key(|&at| misfits[at])
+                .unwrap_or(0);
+            self.explain(shard, from, from + best, misfits[best], &examples, shown)
+        })
+    }
+
+    fn explain<'a>(
+        &self,
+        shard: usize,
+        from: Cut,
+        best: Cut,
+        misfits: usize,
+        examples: &[KeyId],
+        shown: impl Fn(KeyId) -> Shown<'a>,
+    ) -> String {
+        let history = &self.shards[shard];
+        let of = history.parts.len();
+        let mut text = format!(
+            "shard {shard} is at no state between part {from} and part {of}; \
+             part {best} fits best, with {misfits} keys wrong"
+        );
+        for &key in examples.iter().take(3) {
+            let expected = history
+                .value_at(key, best)
+                .map_or_else(|| "nothing".to_owned(), |value| value.to_string());
+            let found = shown(key).describe();
+            let name = self.keys.name(key);
+            write!(text, "; {name}: expected {expected}, found {found}").expect(WRITES);
+            if let Some(versions) = history.versions.get(&key) {
+                let last: Vec<_> = versions.iter().rev().take(4).collect();
+                write!(text, " (last versions {last:?})").expect(WRITES);
+            }
+        }
+        if examples.is_empty() {
+            text += "; each key alone would fit: the shard is torn";
+        }
+        text
+    }
+
+    /// Checks a recovered shard: `shown` is everything that it holds. The history stays.
+    pub(crate) fn check_recovery<'a>(
+        &self,
+        shard: usize,
+        floor: Cut,
+        keys: impl IntoIterator<Item = KeyId>,
+        shown: impl Fn(KeyId) -> Shown<'a>,
+    ) -> std::result::Result<Recovered, String> {
+        let history = &self.shards[shard];
+        let cut = self.fit(shard, floor..=history.parts.len(), keys, shown)?;
+        let in_force = |part: &&Part| !matches!(part.outcome, Outcome::Refused);
+        let unanswered = |part: &&Part| matches!(part.outcome, Outcome::Open | Outcome::Unknown);
+        Ok(Recovered {
+            cut,
+            lost: history.parts[cut..].iter().filter(in_force).count(),
+            unanswered_kept: history.parts[..cut].iter().filter(unanswered).count(),
+        })
+    }
+
+    /// What a shard's recovery must bring at least.
+    pub(crate) fn durable(&self, shard: usize) -> Cut {
+        self.shards[shard].durable
+    }
+
+    /// The history of a shard begins anew with the state at a cut.
+    pub(crate) fn rebase(&mut self, shard: usize, cut: Cut) {
+        let history = std::mem::take(&mut self.shards[shard]);
+        let keys = history.versions.keys();
+        let versions = keys
+            .filter_map(|&key| Some((key, vec![(0, Some(history.value_at(key, cut)?))])))
+            .collect();
+        self.shards[shard].versions = versions;
+    }
+
+    /// The keys that a shard may hold.
+    pub(crate) fn live_keys(&self, shard: usize) -> Vec<KeyId> {
+        self.shards[shard].versions.keys().copied().collect()
+    }
+
+    /// How many keys a shard holds when nothing is under way.
+    pub(crate) fn live_count(&self, shard: usize) -> u64 {
+        let history = &self.shards[shard];
+        let now = history.parts.len();
+        let live = |key: &&KeyId| history.value_at(**key, now).is_some();
+        lightning_io::to_u64(history.versions.keys().filter(live).count())
+    }
+
+    /// Whether the shard has parts whose outcome is open.
+    pub(crate) fn is_settled(&self, shard: usize) -> bool {
+        let unsettled = |part: &Part| matches!(part.outcome, Outcome::Open | Outcome::Unknown);
+        !self.shards[shard].parts.iter().any(unsettled)
+    }
+}

@@ -1,0 +1,208 @@
+//! What a seed decides before anything runs: the size of everything, and what goes wrong when.
+
+use std::time::Duration;
+
+use lightning_io::sim::{CrashModel, CrashPoint, Rng, SimConfig};
+use lightning_io::to_usize;
+use lightning_shards::ShardConfig;
+
+use crate::faults::FaultSet;
+use crate::keys::KeyShape;
+
+/// What each stream of chance of a run is for; the world has its own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Purpose {
+    /// The plan.
+    Plan = 1_000,
+    /// The keys.
+    Keys,
+    /// The course of the run: crash points, what is repeated.
+    Course,
+    /// Seeds of worlds.
+    Worlds,
+    /// Which faults each world has.
+    Faults,
+    /// One stream a client from here on.
+    Clients,
+}
+
+impl Purpose {
+    /// The stream of this purpose.
+    pub(crate) fn stream(self, seed: u64) -> Rng {
+        Rng::stream(seed, self as u64)
+    }
+}
+
+/// Bounds on what a seed may draw: how a failing run is made smaller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The most shards.
+    pub shards_max: usize,
+    /// The most clients at once.
+    pub clients_max: usize,
+    /// The most operations of one client in one generation.
+    pub operations_max: u64,
+    /// The most generations.
+    pub generations_max: usize,
+    /// Which faults may strike.
+    pub faults: FaultSet,
+    /// How many of the last events to keep for a report.
+    pub trace_last: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            shards_max: 8,
+            clients_max: 6,
+            operations_max: 90,
+            generations_max: 5,
+            faults: FaultSet::none(),
+            trace_last: 0,
+        }
+    }
+}
+
+/// How callers behave, in parts of a hundred.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Habits {
+    /// Writes that are durable when answered.
+    pub sync: u64,
+    /// Operations whose future is dropped before it is done.
+    pub dropped: u64,
+    /// Operations on the few hot keys.
+    pub hot: u64,
+    /// Of single writes, those that delete.
+    pub deletes: u64,
+    /// Whether values of more than 4 KiB are among them.
+    pub big: bool,
+    /// Whether there are long pauses, in which timers fire.
+    pub pauses: bool,
+}
+
+/// The plan of one run.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// The number of shards.
+    pub shards: usize,
+    /// Messages that a queue of the mesh holds.
+    pub slots: usize,
+    /// The keys.
+    pub keys: KeyShape,
+    /// The callers.
+    pub habits: Habits,
+    /// Lives of the process.
+    pub generations: usize,
+    /// Clients at once.
+    pub clients: usize,
+    /// Operations of one client in one generation.
+    pub operations: u64,
+    /// What a crash does.
+    pub crash: CrashModel,
+    io_latency: Duration,
+}
+
+const KIB: usize = 1 << 10;
+
+impl Plan {
+    /// Draws the plan of a seed.
+    pub(crate) fn draw(seed: u64, options: &Options) -> Self {
+        let rng = &mut Purpose::Plan.stream(seed);
+        let shards = rng.pick(&[1, 1, 1, 2, 2, 3, 4, 8]).min(options.shards_max);
+        let long = rng.below(3) > 0;
+        let count = rng.pick(&[6, 20, 60, 60, 150, 400]);
+        let keys = KeyShape {
+            count,
+            long,
+            giant: long && rng.below(8) == 0,
+        };
+        let habits = Habits {
+            sync: rng.pick(&[0, 20, 50, 50, 80, 100]),
+            dropped: rng.pick(&[0, 2, 10, 30]),
+            hot: rng.pick(&[0, 30, 70]),
+            deletes: rng.pick(&[5, 20, 40]),
+            big: rng.below(3) > 0,
+            pauses: rng.coin(),
+        };
+        let crash = match rng.below(8) {
+            0 => CrashModel::NOTHING_SURVIVES,
+            1 => CrashModel::EVERYTHING_SURVIVES,
+            _ => CrashModel::default(),
+        };
+        Self {
+            seed,
+            shards,
+            slots: rng.pick(&[2, 8, 64, 64, 1024]),
+            keys,
+            habits,
+            generations: (2 + rng.index(4)).min(options.generations_max),
+            clients: (1 + rng.index(6)).min(options.clients_max),
+            operations: (10 + rng.below(80)).min(options.operations_max),
+            crash,
+            io_latency: rng.pick(&[
+                Duration::from_micros(1),
+                Duration::from_micros(40),
+                Duration::from_micros(40),
+                Duration::from_millis(2),
+            ]),
+        }
+    }
+
+    /// The settings of the shards; they may differ each time that the database is opened.
+    pub(crate) fn shard_config(rng: &mut Rng) -> ShardConfig {
+        let memory_bytes = rng.pick(&[256 * KIB, 256 * KIB, 300 * KIB, 1_024 * KIB, 16_384 * KIB]);
+        let page_bytes = rng.pick(&[4 * KIB, 4 * KIB, 8 * KIB, 16 * KIB, 64 * KIB]);
+        let first = rng.pick(&[12 * KIB, 12 * KIB, 16 * KIB, 64 * KIB, 1_024 * KIB]);
+        let growth = rng.pick(&[1, 1, 2, 16]);
+        ShardConfig {
+            memory_bytes,
+            page_bytes,
+            segment_bytes_first: lightning_io::to_u64(first),
+            segment_bytes_max: lightning_io::to_u64(first * growth),
+            relaxed_interval: rng.pick(&[
+                Duration::from_micros(200),
+                Duration::from_millis(5),
+                Duration::from_millis(50),
+            ]),
+            mark_interval: rng.pick(&[Duration::from_micros(100), Duration::from_millis(10)]),
+        }
+    }
+
+    /// The settings of a world.
+    pub(crate) fn world(&self, options: &Options) -> SimConfig {
+        SimConfig {
+            crash: self.crash,
+            io_latency: self.io_latency,
+            trace_last: options.trace_last,
+            // A run of this size takes some ten thousand.
+            polls_max: 2_000_000,
+            ..SimConfig::default()
+        }
+    }
+
+    /// Draws where a life ends; `None` is when its work is done.
+    pub(crate) fn crash_point(rng: &mut Rng) -> Option<CrashPoint> {
+        match rng.below(10) {
+            0..5 => Some(CrashPoint::AfterIos(log_uniform(rng, 12))),
+            5..7 => Some(CrashPoint::AfterPolls(log_uniform(rng, 15))),
+            7 => {
+                let micros = log_uniform(rng, 18);
+                Some(CrashPoint::AtTime(Duration::from_micros(micros)))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// A number from 1 on whose order of magnitude is uniform.
+pub(crate) fn log_uniform(rng: &mut Rng, bits: u64) -> u64 {
+    let scale = 1 << rng.below(bits);
+    scale + rng.below(scale)
+}
+
+/// A number of the given order that few draws exceed.
+pub(crate) fn small(rng: &mut Rng, bound: usize) -> usize {
+    to_usize(log_uniform(rng, 64 - u64::from(bound.leading_zeros()))).min(bound)
+}

@@ -1,0 +1,231 @@
+//! A database next to a `BTreeMap`, one operation after the other.
+//!
+//! The oracle of concurrent runs is clever; this one cannot be wrong.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::{Bound, RangeBounds};
+use std::rc::Rc;
+
+use lightning_io::sim::{Rng, SimConfig, World};
+use lightning_shards::{Durability, OpenMode, Ops};
+
+use crate::database::{Database, Opening, Site};
+use crate::keys::{KEYSPACE, KeyShape, Keys, Value, draw_value_bytes};
+use crate::model::{Model, PendingWrite};
+use crate::plan::Plan;
+
+/// How long a comparison is.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Operations in all.
+    pub operations: usize,
+    /// Operations after which the database is closed and opened again.
+    pub reopen_every: usize,
+}
+
+type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Runs operations on both.
+///
+/// # Errors
+/// Where they differ.
+pub fn compare(seed: u64, settings: Settings) -> Result<(), String> {
+    let rng = &mut Rng::stream(seed, 0x5e9);
+    let shape = KeyShape {
+        count: 300 + rng.index(1_500),
+        long: rng.coin(),
+        giant: rng.coin(),
+    };
+    let keys = Keys::draw(shape, rng);
+    let shards = 1 + rng.index(4);
+    let (mut map, mut image) = (Map::new(), None);
+    let mut left = settings.operations;
+    while left > 0 {
+        let count = left.min(settings.reopen_every);
+        left -= count;
+        let config = SimConfig::default();
+        let world = match image.take() {
+            None => World::new(rng.next_u64(), config),
+            Some(image) => World::with_image(rng.next_u64(), config, image),
+        };
+        let site = Site::new(&world, shards, 1 << 10);
+        let opening = Opening {
+            mode: OpenMode::OpenOrCreate,
+            name_shards: true,
+            config: Plan::shard_config(rng),
+        };
+        let session = session(site, opening, &keys, &mut map, rng, count);
+        world
+            .run(session)
+            .map_err(|failure| failure.to_string())??;
+        // What was closed well survives a power failure.
+        image = Some(if rng.coin() {
+            world.crash()
+        } else {
+            world.shutdown()
+        });
+    }
+    Ok(())
+}
+
+async fn session(
+    site: Site,
+    opening: Opening,
+    keys: &Keys,
+    map: &mut Map,
+    rng: &mut Rng,
+    operations: usize,
+) -> Result<(), String> {
+    // The model is along because the way in needs one; it is not asked.
+    let model = Rc::new(RefCell::new(Model::new(Rc::new(Keys::default()), 8)));
+    let database = Database::open(site, opening, &model).await;
+    let database = database.map_err(|error| format!("opening: {error}"))?;
+    let pair = Pair {
+        database: &database,
+        model: &model,
+        keys,
+    };
+    pair.scan(map, &(Bound::Unbounded, Bound::Unbounded))
+        .await?;
+    for number in 0..operations {
+        pair.operate(map, rng)
+            .await
+            .map_err(|what| format!("operation {number}: {what}"))?;
+    }
+    pair.scan(map, &(Bound::Unbounded, Bound::Unbounded))
+        .await?;
+    let closed = database.close().await;
+    closed.map_err(|error| format!("closing: {error}"))
+}
+
+struct Pair<'a> {
+    database: &'a Database,
+    model: &'a Rc<RefCell<Model>>,
+    keys: &'a Keys,
+}
+
+impl Pair<'_> {
+    async fn operate(&self, map: &mut Map, rng: &mut Rng) -> Result<(), String> {
+        match rng.below(100) {
+            0..60 => self.write(map, rng).await,
+            60..85 => self.get(map, rng).await,
+            85..97 => {
+                let range = (self.draw_end(rng), self.draw_end(rng));
+                self.scan(map, &range).await
+            }
+            97..99 => {
+                let flushed = self.database.client.flush().await;
+                flushed.map_err(|error| format!("flush: {error}"))
+            }
+            _ => self.verify(map).await,
+        }
+    }
+
+    fn draw_end(&self, rng: &mut Rng) -> Bound<Vec<u8>> {
+        let key = self.keys.bytes(rng.index(self.keys.len())).to_vec();
+        match rng.below(5) {
+            0 | 1 => Bound::Included(key),
+            2 | 3 => Bound::Excluded(key),
+            _ => Bound::Unbounded,
+        }
+    }
+
+    async fn write(&self, map: &mut Map, rng: &mut Rng) -> Result<(), String> {
+        let count = if rng.below(4) == 0 {
+            1 + rng.index(60)
+        } else {
+            1
+        };
+        let (mut ops, mut pending) = (Ops::default(), BTreeMap::new());
+        for at in 0..count {
+            let id = rng.index(self.keys.len());
+            let key = self.keys.bytes(id);
+            let shard = self.keys.shard(self.database.router, id);
+            pending.entry(shard).or_insert_with(Vec::new);
+            let added = if rng.below(4) == 0 {
+                map.remove(key);
+                ops.delete(KEYSPACE, key)
+            } else {
+                let len = draw_value_bytes(rng.below(8) == 0, rng);
+                let value = Value::new(rng.below(1 << 40), lightning_io::to_u64(at), len);
+                map.insert(key.to_vec(), value.to_bytes());
+                ops.put(KEYSPACE, key, &value.to_bytes())
+            };
+            added.map_err(|error| error.to_string())?;
+        }
+        let durability = rng.pick(&[Durability::Sync, Durability::Relaxed]);
+        let expected = PendingWrite {
+            parts: pending,
+            durability,
+        };
+        self.model.borrow_mut().expect_write(expected);
+        let written = self.database.client.write(ops, durability).await;
+        written.map_err(|error| format!("write: {error}"))
+    }
+
+    async fn get(&self, map: &Map, rng: &mut Rng) -> Result<(), String> {
+        let ids: Vec<_> = (0..=rng.index(20))
+            .map(|_| rng.index(self.keys.len()))
+            .collect();
+        let keys: Vec<&[u8]> = ids.iter().map(|&id| self.keys.bytes(id)).collect();
+        let values = if let [key] = keys[..] {
+            self.database
+                .client
+                .get(KEYSPACE, key)
+                .await
+                .map(|value| vec![value])
+        } else {
+            self.database.client.get_many(KEYSPACE, &keys).await
+        };
+        let values = values.map_err(|error| format!("get: {error}"))?;
+        for (&id, value) in ids.iter().zip(&values) {
+            let expected = map.get(self.keys.bytes(id)).map(Vec::as_slice);
+            if value.as_deref() != expected {
+                return Err(format!("get: {} is wrong", self.keys.name(id)));
+            }
+        }
+        Ok(())
+    }
+
+    async fn scan(
+        &self,
+        map: &Map,
+        range: &(Bound<Vec<u8>>, Bound<Vec<u8>>),
+    ) -> Result<(), String> {
+        let (from, to) = (range.0.as_ref(), range.1.as_ref());
+        let slices = (from.map(Vec::as_slice), to.map(Vec::as_slice));
+        let mut scanner = self.database.client.scan(KEYSPACE, slices.0, slices.1);
+        let mut expected = map
+            .iter()
+            .filter(|(key, _)| RangeBounds::<[u8]>::contains(&slices, key.as_slice()));
+        loop {
+            let row = scanner.next().await;
+            let row = row.map_err(|error| format!("scan: {error}"))?;
+            let wanted = expected.next();
+            let same = match (&row, wanted) {
+                (Some((key, value)), Some((other, wanted))) => key == other && value == wanted,
+                (None, None) => return Ok(()),
+                _ => false,
+            };
+            if !same {
+                let found = row.map(|row| row.0.escape_ascii().to_string());
+                let wanted = wanted.map(|row| row.0.escape_ascii().to_string());
+                return Err(format!("scan: expected {wanted:?}, found {found:?}"));
+            }
+        }
+    }
+
+    async fn verify(&self, map: &Map) -> Result<(), String> {
+        let reports = self.database.client.verify().await;
+        let reports = reports.map_err(|error| format!("verify: {error}"))?;
+        if let Some(damage) = reports.iter().flat_map(|report| &report.damages).next() {
+            return Err(format!("verify: {damage}"));
+        }
+        let entries: u64 = reports.iter().map(|report| report.entries).sum();
+        if entries != lightning_io::to_u64(map.len()) {
+            return Err(format!("verify: {entries} entries, expected {}", map.len()));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,116 @@
+//! A way into a shard that tells the model what is written, in which order, and what is answered.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+
+use futures_channel::oneshot;
+use futures_util::FutureExt;
+use lightning_io::sim::{SimEnv, SimSubmitter};
+use lightning_io::{Env, SendError, Submit, TaskClass};
+use lightning_shards::{Error, Request};
+
+use crate::model::Model;
+
+/// A submitter under observation.
+#[derive(Clone)]
+pub(crate) struct Spy {
+    inner: SimSubmitter<Request>,
+    shard: usize,
+    model: Rc<RefCell<Model>>,
+    env: SimEnv,
+    /// Whether the caller of the next write is going to leave: then nobody hears its answer.
+    unheard: Rc<Cell<bool>>,
+}
+
+impl std::fmt::Debug for Spy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Spy(shard {})", self.shard)
+    }
+}
+
+impl Spy {
+    /// Watches what goes to one shard.
+    pub(crate) fn new(
+        inner: SimSubmitter<Request>,
+        shard: usize,
+        model: &Rc<RefCell<Model>>,
+        env: &SimEnv,
+        unheard: &Rc<Cell<bool>>,
+    ) -> Self {
+        Self {
+            inner,
+            shard,
+            model: Rc::clone(model),
+            env: env.clone(),
+            unheard: Rc::clone(unheard),
+        }
+    }
+}
+
+impl Submit<Request> for Spy {
+    fn try_submit(&self, request: Request) -> Result<(), SendError<Request>> {
+        let Request::Write {
+            ops,
+            durability,
+            reply,
+        } = request
+        else {
+            return self.inner.try_submit(request);
+        };
+        if self.unheard.get() {
+            let request = Request::Write {
+                ops,
+                durability,
+                reply,
+            };
+            self.inner.try_submit(request)?;
+            self.model.borrow_mut().submitted(self.shard, None);
+            return Ok(());
+        }
+        let (sender, answer) = oneshot::channel();
+        let watched = Request::Write {
+            ops,
+            durability,
+            reply: sender,
+        };
+        if let Err(refused) = self.inner.try_submit(watched) {
+            return Err(with_reply(refused, reply));
+        }
+        let answer = Rc::new(RefCell::new(answer));
+        let (model, shard, env) = (Rc::clone(&self.model), self.shard, self.env.clone());
+        let cut = model
+            .borrow_mut()
+            .submitted(shard, Some(Rc::clone(&answer)));
+        let watch = async move {
+            let heard = poll_fn(|cx| answer.borrow_mut().poll_unpin(cx)).await;
+            let heard = heard.unwrap_or(Err(Error::Closed));
+            model.borrow_mut().answered(shard, cut, &heard, env.now());
+            // The caller may have left.
+            drop(reply.send(heard));
+        };
+        drop(self.env.spawn(TaskClass::Foreground, watch));
+        Ok(())
+    }
+}
+
+/// Gives a refused write its own reply back.
+fn with_reply(
+    refused: SendError<Request>,
+    own: lightning_shards::Reply<lightning_shards::Timestamp>,
+) -> SendError<Request> {
+    let give_back = |request| match request {
+        Request::Write {
+            ops, durability, ..
+        } => Request::Write {
+            ops,
+            durability,
+            reply: own,
+        },
+        other => other,
+    };
+    match refused {
+        SendError::Full(request) => SendError::Full(give_back(request)),
+        SendError::Closed(request) => SendError::Closed(give_back(request)),
+    }
+}

@@ -1,0 +1,60 @@
+//! Seeds that found something, kept for good.
+
+use lightning_sim::{Options, run};
+
+/// A seed, and what it found.
+const FOUND: [(&str, u64, &str); 9] = [
+    (
+        "room_of_a_segment_on_its_way",
+        0,
+        "the next group was offered the place of the record that waited for a new segment",
+    ),
+    (
+        "superblock_taken_twice",
+        1,
+        "a check held the superblock when a flush wanted it, which panicked",
+    ),
+    (
+        "free_segments_counted_as_live",
+        8,
+        "after opening, a check read records where another file had been in between",
+    ),
+    (
+        "endless_join",
+        6,
+        "the tree joined a rest with its left neighbour and cut it off again, without end",
+    ),
+    (
+        "directory_never_made_durable",
+        81,
+        "a process killed in its creation left a directory whose name no later one synced",
+    ),
+    (
+        "identity_ready_but_not_durable",
+        22,
+        "a ready identity that was read from a killed process's pending write was lost later",
+    ),
+    (
+        "half_a_segment_header",
+        233,
+        "a crash between the two copies of a segment's header left one damaged for good",
+    ),
+    (
+        "recreated_over_data",
+        923,
+        "a database vanished with its directory, and the next opening made an empty one",
+    ),
+    (
+        "scan_shows_a_deletion_early",
+        2_777,
+        "a scan left a key out before the deletion of it was durable",
+    ),
+];
+
+#[test]
+fn what_was_found_stays_fixed() {
+    for (name, seed, what) in FOUND {
+        let violation = run(seed, &Options::default()).violation;
+        assert_eq!(violation, None, "{name}: {what}");
+    }
+}
