@@ -46,7 +46,7 @@ const SHARDS: usize = 3;
 /// As little as works, so that kills fall into flushes too.
 const MEMORY_BYTES: usize = SHARDS * (256 << 10);
 /// After this long without a word a writer is taken to hang.
-const HANG: Duration = Duration::from_secs(120);
+const HANG: Duration = Duration::from_mins(2);
 
 /// Tells the writer, which is this same binary, where to write.
 const PLACE: &str = "LIGHTNING_CRASH_PLACE";

@@ -4,7 +4,11 @@
 //! because tests that run beside it would be counted too. A task cannot be spawned without an
 //! allocation, as the control at the start shows, so no allocation means no spawn as well.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests are tests"
+)]
 #![expect(clippy::disallowed_types, reason = "that list is for shards")]
 
 use std::alloc::{GlobalAlloc, Layout, System};

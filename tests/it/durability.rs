@@ -5,6 +5,7 @@
 //! changing files could mix moments. Processes killed while they write are `tests/crash.rs`.
 
 use std::path::{Path, PathBuf};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -160,7 +161,10 @@ fn what_a_reader_saw_of_durable_writes_survives_a_crash() {
             // until what it shows is on disk.
             let write = db.put("key", number.to_string());
             let mut write = std::pin::pin!(write);
-            assert!(poll!(write.as_mut()).is_pending());
+            if let Poll::Ready(written) = poll!(write.as_mut()) {
+                // This thread lost its core, and the shard was faster.
+                written.unwrap();
+            }
             let seen = db.get("key").await.unwrap();
             if number % 10 == 9 {
                 let found = after_a_crash(&path, number).await;

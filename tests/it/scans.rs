@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::thread;
 
 use futures_executor::block_on;
@@ -176,7 +177,10 @@ fn a_dropped_scan_is_forgotten() {
         let mut polled = Vec::new();
         for _ in 0..100 {
             let mut scan = db.scan(..);
-            assert!(poll!(scan.try_next()).is_pending());
+            // Mostly pending; the shards may be faster where this thread loses its core.
+            if let Poll::Ready(row) = poll!(scan.try_next()) {
+                assert!(row.unwrap().is_some());
+            }
             polled.push(scan);
         }
         drop(polled);

@@ -13,7 +13,7 @@ use futures_executor::block_on;
 
 /// After this long a step is taken to hang: far beyond what a slow disk and a busy machine make of
 /// any of them.
-const HANG: Duration = Duration::from_secs(300);
+const HANG: Duration = Duration::from_mins(5);
 
 /// A directory for one test's database, removed at its end.
 pub(crate) fn scratch() -> tempfile::TempDir {
@@ -41,7 +41,7 @@ pub(crate) fn run<T: Send + 'static>(
     }
 }
 
-/// Numbers that follow from a seed: SplitMix64 (Steele, Lea, Flood, 2014).
+/// Numbers that follow from a seed: `SplitMix64` (Steele, Lea, Flood, 2014).
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 

@@ -15,7 +15,7 @@ const LINES_MAX: usize = 800;
 const COLUMNS_MAX: usize = 100;
 
 /// Lines, of comments mostly, that are longer; this number may only shrink.
-const LONG_LINES: usize = 109;
+const LONG_LINES: usize = 107;
 
 /// Files whose production part is longer than aimed at, with the length that they must not exceed.
 /// The list and its numbers may only shrink.
@@ -258,7 +258,10 @@ const PRODUCTION: &[&str] = &["src/", "shards/src/", "io/src/", "tools/"];
 
 #[test]
 fn blanking_leaves_code_alone() {
-    let text = "let a = \"x // y\"; // z\nlet b = r#\"q\"t\"#; /* a /* b */ c */ d('\"', '\\'', 'x) <'l>\n";
+    let text = concat!(
+        "let a = \"x // y\"; // z\n",
+        "let b = r#\"q\"t\"#; /* a /* b */ c */ d('\"', '\\'', 'x) <'l>\n"
+    );
     let code = blank(text);
     assert_eq!(code.lines().count(), text.lines().count());
     let words: Vec<_> = code.split_whitespace().collect();
@@ -523,8 +526,9 @@ fn every_module_says_what_it_is_for() {
     let mut found = Vec::new();
     for source in sources(ALL) {
         let is_test = source.path.ends_with("tests.rs") || source.path.contains("/tests/");
-        let begins = source.text.starts_with("//! ");
-        if !begins && !(is_test && source.path.contains("src/")) {
+        // Tests beside the code are described by the module that they test.
+        let is_described = is_test && source.path.contains("src/");
+        if !source.text.starts_with("//! ") && !is_described {
             found.push(format!(
                 "{}:1: {}",
                 source.path,
@@ -548,7 +552,7 @@ fn lines_are_not_too_long() {
     }
     assert!(
         found.len() <= LONG_LINES,
-        "{} lines of source have more than {COLUMNS_MAX} columns, at most {LONG_LINES} did before\n{}",
+        "{} lines have more than {COLUMNS_MAX} columns, at most {LONG_LINES} did before\n{}",
         found.len(),
         found.join("\n")
     );

@@ -11,7 +11,7 @@ use crate::{Place, command, lightning};
 /// Kills of one run.
 const KILLS: u32 = 20;
 /// After this long without a word an import is taken to hang.
-const HANG: Duration = Duration::from_secs(120);
+const HANG: Duration = Duration::from_mins(2);
 
 fn value(round: u32, row: u64) -> String {
     let len = usize::try_from(row % 97).unwrap();
