@@ -3,8 +3,7 @@
 //! # Invariants
 //! * A directory has two maps: the names that a program sees, and the durable ones. The list of
 //!   pending entry operations, applied in order to the durable maps, gives the visible ones.
-//! * Entries and contents are separate: a synced file whose entry is not durable is lost in a
-//!   crash.
+//! * Entries and contents are separate: a crash takes a synced file whose entry is not durable.
 //! * A rename is one operation: a crash leaves the old name or the new one, never neither.
 //!
 //! A copy shares its blocks with the original, so many crashes can be tried from one image.

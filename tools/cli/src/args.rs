@@ -71,7 +71,7 @@ Examples:
     /// Delete a key; deleting an absent key succeeds
     #[command(after_help = "Example:\n  lightning delete my.db user/1")]
     Delete(KeyArgs),
-    /// Print entries in key order, one line KEY<TAB>VALUE each
+    /// Print entries in key order, one line each: the key, a tab, the value
     Scan(ScanArgs),
     /// Show what each shard holds and has done since it was opened
     #[command(after_help = "Examples:\n  lightning stats my.db\n  lightning stats my.db --json")]
