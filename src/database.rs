@@ -248,10 +248,14 @@ impl Database {
     /// Once polled, dropping the future leaves the closing under way.
     pub async fn close(&self) -> Result<()> {
         let closed = self.0.client.close().await;
+        if closed.is_err() {
+            // A shard whose queue was full has not heard of it; asking twice is harmless.
+            close_in_background(self.0.submitters.clone());
+        }
         // The sender is dropped with the last shard, whether or not it has sent.
         self.0.stopped.clone().await.ok();
         match closed {
-            Err(lightning_shards::Error::Closed) => Ok(()),
+            Err(lightning_shards::Error::Closed | lightning_shards::Error::Busy { .. }) => Ok(()),
             other => Ok(other?),
         }
     }
@@ -272,23 +276,26 @@ impl Drop for Handle {
         if self.stopped.clone().now_or_never().is_some() {
             return;
         }
-        let submitters = std::mem::take(&mut self.submitters);
-        let refused = request_close(submitters);
-        if refused.is_empty() {
-            return;
+        close_in_background(std::mem::take(&mut self.submitters));
+    }
+}
+
+/// Has every shard close, however full its queue is.
+fn close_in_background(submitters: Vec<Submitter<Request>>) {
+    let mut refused = request_close(submitters);
+    if refused.is_empty() {
+        return;
+    }
+    // Their queues are full: they empty, as every shard goes on serving until it is closed.
+    let retry = move || {
+        while !refused.is_empty() {
+            std::thread::park_timeout(CLOSE_RETRY_INTERVAL);
+            refused = request_close(refused);
         }
-        // Their queues are full: they empty, and nobody adds to them for long.
-        let retry = move || {
-            let mut refused = refused;
-            while !refused.is_empty() {
-                std::thread::park_timeout(CLOSE_RETRY_INTERVAL);
-                refused = request_close(refused);
-            }
-        };
-        let thread = std::thread::Builder::new().name("lightning-close".to_owned());
-        if let Err(error) = thread.spawn(retry) {
-            tracing::error!(%error, "a dropped database could not be closed");
-        }
+    };
+    let thread = std::thread::Builder::new().name("lightning-close".to_owned());
+    if let Err(error) = thread.spawn(retry) {
+        tracing::error!(%error, "a database with full queues could not be closed");
     }
 }
 
