@@ -11,6 +11,7 @@ mod cache;
 pub mod client;
 mod clock;
 mod config;
+mod direction;
 mod entry;
 mod error;
 mod identity;
@@ -21,6 +22,7 @@ mod router;
 mod shard;
 mod signal;
 mod stats;
+mod stored_range;
 mod superblock;
 mod tree;
 mod types;
@@ -29,14 +31,16 @@ mod wal;
 
 pub use block::FORMAT_VERSION;
 pub use config::ShardConfig;
+pub use direction::Direction;
 pub use entry::{Entry, EntryFlags, EntrySource};
 pub use error::{Corruption, Error, KeyRange, Place, Result};
 pub use identity::{Identity, SHARDS_MAX};
-pub use message::{Durability, Lease, OpenScan, Reply, Request, ScanId, ScanPage, ScanRange};
+pub use message::{Durability, Lease, OpenScan, Reply, Request, ScanId, ScanPage, ScanSpec};
 pub use root::{OpenMode, Root, finish_create, open_root};
 pub use router::Router;
 pub use shard::{Probe, Shard, Version};
 pub use stats::ShardStats;
+pub use stored_range::StoredRange;
 pub use types::{
     BATCH_BYTES_MAX, DatabaseId, FileOwner, KEY_BYTES_MAX, KeyspaceId, Lsn, SegmentId, ShardId,
     StorageKey, Timestamp, TxnId, VALUE_BYTES_MAX,

@@ -1,6 +1,5 @@
 //! What a shard is asked, by callers and by its peers, and how it answers.
 
-use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +8,7 @@ use futures_channel::oneshot;
 use crate::stats::ShardStats;
 use crate::verify::VerifyReport;
 use crate::wal::Ops;
-use crate::{Result, ShardId, StorageKey, Timestamp};
+use crate::{Direction, Result, ShardId, StorageKey, StoredRange, Timestamp};
 
 /// Where an answer goes. A request that is dropped unanswered reads as [`crate::Error::Closed`].
 pub type Reply<T> = oneshot::Sender<Result<T>>;
@@ -40,13 +39,13 @@ impl Lease {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ScanId(pub(crate) u64);
 
-/// What a scan covers, in stored keys.
+/// What a scan shows, and in which order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScanRange {
-    /// Where it begins.
-    pub from: Bound<StorageKey>,
-    /// Where it ends.
-    pub to: Bound<StorageKey>,
+pub struct ScanSpec {
+    /// The keys.
+    pub range: StoredRange,
+    /// Their order.
+    pub direction: Direction,
     /// Whether values are left out.
     pub keys_only: bool,
 }
@@ -60,7 +59,7 @@ pub struct OpenScan {
     pub now: Timestamp,
 }
 
-/// Some rows of a scan, in key order.
+/// Some rows of a scan, in its order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScanPage {
     /// Keys, without their keyspace, and values (empty for a scan of keys only).
@@ -97,8 +96,8 @@ pub enum Request {
     },
     /// Pins a view of the shard for a scan.
     OpenScan {
-        /// What it covers.
-        range: ScanRange,
+        /// What it shows.
+        spec: ScanSpec,
         /// Keeps it open.
         lease: Lease,
         /// Its name.

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, TryStreamExt};
-use lightning_db::{Batch, Builder, Database, Durability, KEY_BYTES_MAX, ShardStats};
+use lightning_db::{Batch, Builder, Database, Durability, ErrorKind, KEY_BYTES_MAX, ShardStats};
 
 use crate::scratch;
 use crate::support::{Random, run};
@@ -159,15 +159,21 @@ impl Run {
         } else {
             self.random.below(100)
         };
-        let keys_only = self.random.chance(2);
+        let (keys_only, reverse) = (self.random.chance(2), self.random.chance(2));
         let scan = scan.limit(limit);
         let scan = if keys_only { scan.keys_only() } else { scan };
-        let found: Vec<(Bytes, Bytes)> = scan.try_collect().await.unwrap();
-        let expected = self
-            .model
-            .iter()
-            .filter(|(key, _)| is_within(&bounds, key))
-            .take(limit);
+        let scan = if reverse { scan.reverse() } else { scan };
+        let found: lightning_db::Result<Vec<(Bytes, Bytes)>> = scan.try_collect().await;
+        if ends_before_it_starts(&bounds) && limit > 0 {
+            assert_eq!(found.unwrap_err().kind(), ErrorKind::Invalid);
+            return;
+        }
+        let found = found.unwrap();
+        let mut expected = rows_within(&self.model, &bounds);
+        if reverse {
+            expected.reverse();
+        }
+        let expected = expected.into_iter().take(limit);
         let mut found = found.iter();
         for (key, value) in expected {
             let (found_key, found_value) = found.next().expect("a row of the model is missing");
@@ -227,6 +233,20 @@ fn builder(path: &Path, shards: usize) -> Builder {
     Database::builder(path)
         .memory_budget(shards * SHARD_BYTES)
         .durability(Durability::Relaxed)
+}
+
+fn rows_within<'a>(model: &'a Map, bounds: &Bounds) -> Vec<(&'a Vec<u8>, &'a Vec<u8>)> {
+    let within = |row: &(&Vec<u8>, &Vec<u8>)| is_within(bounds, row.0);
+    model.iter().filter(within).collect()
+}
+
+fn ends_before_it_starts(bounds: &Bounds) -> bool {
+    let key = |bound: &Bound<Vec<u8>>| match bound {
+        Bound::Included(key) | Bound::Excluded(key) => Some(key.clone()),
+        Bound::Unbounded => None,
+    };
+    let (from, to) = (key(&bounds.0), key(&bounds.1));
+    to.is_some() && to < from
 }
 
 fn is_within((from, to): &Bounds, key: &[u8]) -> bool {

@@ -22,7 +22,7 @@ use super::head::{head_at, shared_bytes};
 use super::iter::Iter;
 use super::node::{Inner, Leaf, NO_NODE, Pool, SLOTS, Slots};
 use super::record::Record;
-use crate::{Entry, StorageKey, Timestamp, VALUE_BYTES_MAX};
+use crate::{Direction, Entry, StorageKey, Timestamp, VALUE_BYTES_MAX};
 
 /// The largest budget: half of what the arena takes for certain, so that the batch that fills the
 /// table has as much again.
@@ -184,21 +184,14 @@ impl Memtable {
         Some(record.entry(&self.arena))
     }
 
-    /// All versions of all keys from `key` on: keys ascending, versions of one key newest first.
-    pub fn iter_from(&self, key: &[u8]) -> Iter<'_> {
+    /// All versions of the keys from `key` on, ascending, or in reverse of the keys below `key`,
+    /// descending; versions of one key newest first.
+    pub fn iter_from(&self, key: &[u8], direction: Direction) -> Iter<'_> {
         if self.is_empty() {
             return Iter::empty(self);
         }
-        match self.outside(key) {
-            Some(Side::Smallest) => self.iter(),
-            Some(Side::Largest) => Iter::empty(self),
-            None => {
-                let leaf = self.descend(key, |_, _| ());
-                let found = self.leaves[leaf].slots.search(&self.arena, key);
-                let slot = found.unwrap_or_else(|slot| slot);
-                Iter::new(self, leaf, slot)
-            }
-        }
+        let (leaf, slot) = self.place(key);
+        Iter::new(self, direction, leaf, slot)
     }
 
     /// All versions of all keys.
@@ -206,7 +199,7 @@ impl Memtable {
         if self.is_empty() {
             return Iter::empty(self);
         }
-        Iter::new(self, FIRST_LEAF, 0)
+        Iter::new(self, Direction::Forward, FIRST_LEAF, 0)
     }
 
     /// What follows a version that is in the table: older ones of its key, then the next keys.
@@ -215,7 +208,7 @@ impl Memtable {
         let leaf = self.descend(key, |_, _| ());
         let found = self.leaves[leaf].slots.search(&self.arena, key);
         let slot = found.expect("keys are never removed");
-        Iter::new(self, leaf, slot + 1).after(version)
+        Iter::new(self, Direction::Forward, leaf, slot + 1).after(version)
     }
 
     /// Bytes of records and nodes: what the budget is compared with.
@@ -275,6 +268,23 @@ impl Memtable {
         }
     }
 
+    /// Where a key belongs: the leaf, and the slot of the first key there that is not below it. Not
+    /// for an empty table.
+    fn place(&self, key: &[u8]) -> (u32, usize) {
+        match self.outside(key) {
+            Some(Side::Smallest) => (FIRST_LEAF, 0),
+            Some(Side::Largest) => {
+                let leaf = self.descend(self.key(self.largest.record), |_, _| ());
+                (leaf, self.leaves[leaf].slots.len())
+            }
+            None => {
+                let leaf = self.descend(key, |_, _| ());
+                let found = self.leaves[leaf].slots.search(&self.arena, key);
+                (leaf, found.unwrap_or_else(|slot| slot))
+            }
+        }
+    }
+
     #[inline]
     fn key(&self, record: Address) -> &[u8] {
         Record::at(&self.arena, record).key(&self.arena)
@@ -304,6 +314,7 @@ impl Memtable {
         slots.insert(0, entry.key, record);
         self.root = self.leaves.add(Leaf {
             slots,
+            previous: NO_NODE,
             next: NO_NODE,
         });
         assert_eq!(self.root, FIRST_LEAF);
@@ -374,6 +385,7 @@ impl Memtable {
         let cut = left.slots.cut_for(slot);
         let mut right = Leaf {
             slots: left.slots.split_off(cut.start),
+            previous: leaf,
             next: left.next,
         };
         if cut.goes_right {
@@ -390,7 +402,10 @@ impl Memtable {
         let right = self.leaves.add(right);
         let left = &mut self.leaves[leaf];
         left.slots.grow_prefix(&self.arena, left_shares);
-        left.next = right;
+        let behind = std::mem::replace(&mut left.next, right);
+        if behind != NO_NODE {
+            self.leaves[behind].previous = right;
+        }
         self.insert_separator(separator, right, path);
     }
 
@@ -481,6 +496,10 @@ impl Memtable {
         .collect();
         assert_eq!(leaves, linked);
         assert!(linked.first().is_none_or(|first| *first == FIRST_LEAF));
+        let linked_back = std::iter::successors(leaves.last().copied(), |leaf| {
+            Some(self.leaves[*leaf].previous).filter(|previous| *previous != NO_NODE)
+        });
+        assert!(linked_back.eq(leaves.iter().rev().copied()));
         let keys: usize = leaves
             .iter()
             .map(|leaf| self.leaves[*leaf].slots.len())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::*;
-use crate::{Entry, EntryFlags, EntrySource, KeyspaceId, StorageKey, Timestamp};
+use crate::{Direction, Entry, EntryFlags, EntrySource, KeyspaceId, StorageKey, Timestamp};
 
 /// What a memtable has to agree with.
 type Model = BTreeMap<ModelKey, ModelValue>;
@@ -205,10 +205,15 @@ impl Run {
                 .next()
                 .map(entry);
             assert_eq!(self.table.get(&key, at), expected);
-            let found = self.table.iter_from(&key).take(40);
+            let found = self.table.iter_from(&key, Direction::Forward).take(40);
             assert!(
                 found.eq(entries(&self.model, &key).take(40)),
                 "from {key:?}"
+            );
+            let found = self.table.iter_from(&key, Direction::Reverse).take(40);
+            assert!(
+                found.eq(entries_below(&self.model, &key, 40)),
+                "below {key:?}"
             );
         }
     }
@@ -254,6 +259,25 @@ fn entries<'a>(model: &'a Model, from: &[u8]) -> impl Iterator<Item = Entry<'a>>
     model
         .range((from.to_vec(), Reverse(Timestamp::MAX))..)
         .map(entry)
+}
+
+/// The first entries of a walk in reverse from below a key.
+fn entries_below<'a>(model: &'a Model, to: &[u8], count: usize) -> Vec<Entry<'a>> {
+    let mut found: Vec<Entry<'a>> = Vec::new();
+    let mut key_start = 0;
+    let below = model.range(..(to.to_vec(), Reverse(Timestamp::MAX)));
+    for entry in below.rev().map(entry) {
+        if found.last().is_some_and(|last| last.key != entry.key) {
+            if found.len() >= count {
+                break;
+            }
+            key_start = found.len();
+        }
+        // The older ones of a key come first here.
+        found.insert(key_start, entry);
+    }
+    found.truncate(count);
+    found
 }
 
 fn put(key: &[u8], timestamp: u64, value: &[u8], table: &mut Memtable) {
@@ -308,7 +332,9 @@ fn an_empty_table_costs_nothing_and_has_nothing() {
     assert!(table.is_empty() && !table.is_full());
     assert_eq!(table.get(b"", Timestamp::MAX), None);
     assert_eq!(table.iter().next(), None);
-    assert_eq!(table.iter_from(b"").next(), None);
+    for direction in [Direction::Forward, Direction::Reverse] {
+        assert_eq!(table.iter_from(b"", direction).next(), None);
+    }
     let table = Rc::new(RefCell::new(table));
     let mut source = MemtableSource::new(Rc::clone(&table));
     assert_yields_all(&mut source, &table);

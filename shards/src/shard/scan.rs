@@ -13,7 +13,6 @@
 //! scan that is not bound within [`UNBOUND_MEMTABLES_MAX`] memtables is given up.
 
 use std::iter::Peekable;
-use std::ops::Bound;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -23,7 +22,7 @@ use super::read::ReadView;
 use super::{Shard, SharedMemtable, count};
 use crate::entry::{Entry, EntryFlags};
 use crate::memtable::Iter;
-use crate::message::{Lease, OpenScan, Reply, ScanId, ScanPage, ScanRange};
+use crate::message::{Lease, OpenScan, Reply, ScanId, ScanPage, ScanSpec};
 use crate::tree::{TreeCursor, TreeValue};
 use crate::{Error, Result, StorageKey, Timestamp};
 
@@ -42,13 +41,12 @@ const STEPS_MAX: usize = 256;
 
 /// An open scan.
 pub(super) struct Scan<E: Env> {
-    range: ScanRange,
+    /// What is still to come.
+    spec: ScanSpec,
     view: ReadView,
     cursor: TreeCursor<E>,
     /// The snapshot, once it is bound.
     at: Option<Timestamp>,
-    /// Where reading goes on: no key below this is still to come.
-    next: Vec<u8>,
     lease: Lease,
 }
 
@@ -127,7 +125,7 @@ impl PageBuilder {
 
 impl<E: Env> Shard<E> {
     /// Opens a scan.
-    pub(super) fn open_scan(&self, range: ScanRange, lease: Lease, reply: Reply<OpenScan>) {
+    pub(super) fn open_scan(&self, spec: ScanSpec, lease: Lease, reply: Reply<OpenScan>) {
         self.drop_abandoned_scans();
         if self.0.scans.borrow().len() >= SCANS_MAX {
             let what = "too many scans are open";
@@ -141,18 +139,12 @@ impl<E: Env> Shard<E> {
         let id = ScanId(self.0.next_scan.get());
         self.0.next_scan.set(id.0 + 1);
         let view = self.read_view();
-        let cursor = self.0.tree.cursor(&view.tree);
-        let next = match &range.from {
-            Bound::Included(key) => key.as_slice().to_vec(),
-            Bound::Excluded(key) => after(key.as_slice()),
-            Bound::Unbounded => Vec::new(),
-        };
+        let cursor = self.0.tree.cursor(&view.tree, spec.direction);
         let scan = Scan {
-            range,
+            spec,
             view,
             cursor,
             at: None,
-            next,
             lease,
         };
         self.0.scans.borrow_mut().insert(id, scan);
@@ -220,7 +212,8 @@ impl<E: Env> Shard<E> {
             rows_max,
             ..PageBuilder::default()
         };
-        scan.cursor.seek(&scan.next).await?;
+        let start = scan.spec.range.start(scan.spec.direction);
+        scan.cursor.seek(start).await?;
         loop {
             scan.cursor.fill().await?;
             match merge(scan, at, &mut page) {
@@ -242,17 +235,16 @@ impl<E: Env> Shard<E> {
 /// Merges memtables and the cursor's leaf into the page until something has to be waited for.
 fn merge<E: Env>(scan: &mut Scan<E>, at: Timestamp, page: &mut PageBuilder) -> Pause {
     let Scan {
-        range,
-        view,
-        cursor,
-        next,
-        ..
+        spec, view, cursor, ..
     } = scan;
+    let (direction, keys_only) = (spec.direction, spec.keys_only);
     let tables: Vec<_> = view.memtables.iter().map(|table| table.borrow()).collect();
+    let start = spec.range.start(direction);
     let mut memory: Vec<_> = tables
         .iter()
-        .map(|table| table.iter_from(next).peekable())
+        .map(|table| table.iter_from(start, direction).peekable())
         .collect();
+    let mut current = Vec::new();
     for _ in 0..STEPS_MAX {
         let in_leaf = cursor.peek().map(|entry| entry.key);
         if in_leaf.is_none() && !cursor.is_end() {
@@ -262,25 +254,26 @@ fn merge<E: Env>(scan: &mut Scan<E>, at: Timestamp, page: &mut PageBuilder) -> P
             .iter_mut()
             .filter_map(|table| table.peek())
             .map(|entry| entry.key);
-        let Some(key) = in_memory.chain(in_leaf).min() else {
+        let keys = in_memory.chain(in_leaf);
+        let Some(key) = keys.min_by(|a, b| direction.compare(*a, *b)) else {
             return Pause::End;
         };
-        if is_past(&range.to, key) {
+        if spec.range.is_behind(key, direction) {
             return Pause::End;
         }
-        next.clear();
-        next.extend_from_slice(key);
-        let won = match newest_in_memory(&mut memory, next, at) {
+        current.clear();
+        current.extend_from_slice(key);
+        let won = match newest_in_memory(&mut memory, &current, at) {
             Some(entry) => {
-                page.push_unless_deleted(&entry, range.keys_only);
+                page.push_unless_deleted(&entry, keys_only);
                 None
             }
-            None => take_from_leaf(cursor, next, at, range.keys_only, page),
+            None => take_from_leaf(cursor, &current, at, keys_only, page),
         };
-        skip_in_leaf(cursor, next);
-        let key = won.map(|value| (next.clone(), value));
-        next.push(0);
-        if let Some((key, value)) = key {
+        skip_in_leaf(cursor, &current);
+        let large = won.map(|value| (current.clone(), value));
+        spec.range.pass(&mut current, direction);
+        if let Some((key, value)) = large {
             return Pause::Load(key, value);
         }
         if page.is_full() {
@@ -339,22 +332,6 @@ fn take_from_leaf<E: Env>(
 fn skip_in_leaf<E: Env>(cursor: &mut TreeCursor<E>, key: &[u8]) {
     while cursor.peek().is_some_and(|entry| entry.key == key) {
         cursor.advance();
-    }
-}
-
-/// The smallest key above `key`.
-fn after(key: &[u8]) -> Vec<u8> {
-    let mut next = Vec::with_capacity(key.len() + 1);
-    next.extend_from_slice(key);
-    next.push(0);
-    next
-}
-
-fn is_past(to: &Bound<StorageKey>, key: &[u8]) -> bool {
-    match to {
-        Bound::Included(last) => key > last.as_slice(),
-        Bound::Excluded(end) => key >= end.as_slice(),
-        Bound::Unbounded => false,
     }
 }
 

@@ -55,11 +55,7 @@ impl<E: Env> Shard<E> {
                     reply,
                 });
             }
-            Request::OpenScan {
-                range,
-                lease,
-                reply,
-            } => self.open_scan(range, lease, reply),
+            Request::OpenScan { spec, lease, reply } => self.open_scan(spec, lease, reply),
             Request::NextPage {
                 scan,
                 at,

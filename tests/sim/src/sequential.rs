@@ -8,7 +8,7 @@ use std::ops::{Bound, RangeBounds};
 use std::rc::Rc;
 
 use lightning_io::sim::{Rng, SimConfig, World};
-use lightning_shards::{Durability, OpenMode, Ops};
+use lightning_shards::{Durability, Error, OpenMode, Ops};
 
 use crate::database::{Database, Opening, Site};
 use crate::keys::{KEYSPACE, KeyShape, Keys, Value, draw_value_bytes};
@@ -86,14 +86,14 @@ async fn session(
         model: &model,
         keys,
     };
-    pair.scan(map, &(Bound::Unbounded, Bound::Unbounded))
+    pair.scan(map, &(Bound::Unbounded, Bound::Unbounded), false)
         .await?;
     for number in 0..operations {
         pair.operate(map, rng)
             .await
             .map_err(|what| format!("operation {number}: {what}"))?;
     }
-    pair.scan(map, &(Bound::Unbounded, Bound::Unbounded))
+    pair.scan(map, &(Bound::Unbounded, Bound::Unbounded), true)
         .await?;
     let closed = database.close().await;
     closed.map_err(|error| format!("closing: {error}"))
@@ -112,7 +112,7 @@ impl Pair<'_> {
             60..85 => self.get(map, rng).await,
             85..97 => {
                 let range = (self.draw_end(rng), self.draw_end(rng));
-                self.scan(map, &range).await
+                self.scan(map, &range, rng.coin()).await
             }
             97..99 => {
                 let flushed = self.database.client.flush().await;
@@ -192,16 +192,30 @@ impl Pair<'_> {
         &self,
         map: &Map,
         range: &(Bound<Vec<u8>>, Bound<Vec<u8>>),
+        reverse: bool,
     ) -> Result<(), String> {
         let (from, to) = (range.0.as_ref(), range.1.as_ref());
         let slices = (from.map(Vec::as_slice), to.map(Vec::as_slice));
         let mut scanner = self.database.client.scan(KEYSPACE, slices.0, slices.1);
-        let mut expected = map
+        let mut expected: Vec<_> = map
             .iter()
-            .filter(|(key, _)| RangeBounds::<[u8]>::contains(&slices, key.as_slice()));
+            .filter(|(key, _)| RangeBounds::<[u8]>::contains(&slices, key.as_slice()))
+            .collect();
+        if reverse {
+            scanner.reverse();
+            expected.reverse();
+        }
+        let mut expected = expected.into_iter();
         loop {
-            let row = scanner.next().await;
-            let row = row.map_err(|error| format!("scan: {error}"))?;
+            let row = match scanner.next().await {
+                Err(Error::Invalid { what: "range", .. }) if ends_before_it_starts(range) => {
+                    return Ok(());
+                }
+                row => row.map_err(|error| format!("scan: {error}"))?,
+            };
+            if ends_before_it_starts(range) {
+                return Err("scan: a range that ends before it starts was taken".to_owned());
+            }
             let wanted = expected.next();
             let same = match (&row, wanted) {
                 (Some((key, value)), Some((other, wanted))) => key == other && value == wanted,
@@ -228,4 +242,14 @@ impl Pair<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a range is one that the database refuses.
+fn ends_before_it_starts(range: &(Bound<Vec<u8>>, Bound<Vec<u8>>)) -> bool {
+    let key = |bound: &Bound<Vec<u8>>| match bound {
+        Bound::Included(key) | Bound::Excluded(key) => Some(key.clone()),
+        Bound::Unbounded => None,
+    };
+    let (from, to) = (key(&range.0), key(&range.1));
+    to.is_some() && to < from
 }

@@ -377,7 +377,15 @@ impl Caller {
         if self.rng.coin() {
             return (Bound::Unbounded, Bound::Unbounded);
         }
-        (self.draw_end(), self.draw_end())
+        let ends = (self.draw_end(), self.draw_end());
+        match (&ends.0, &ends.1) {
+            // The other way round they are refused.
+            (
+                Bound::Included(from) | Bound::Excluded(from),
+                Bound::Included(to) | Bound::Excluded(to),
+            ) if from > to => (ends.1, ends.0),
+            _ => ends,
+        }
     }
 
     fn draw_end(&mut self) -> Bound<Vec<u8>> {
