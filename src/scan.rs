@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_core::Stream;
 use lightning_io::mesh::Submitter;
-use lightning_shards::client::{Client, Scanner};
-use lightning_shards::{KeyspaceId, Request};
+use lightning_shards::Request;
+use lightning_shards::client::Scanner;
 
-use crate::{Error, KeyRange};
+use crate::Error;
 
 type Row = (Bytes, Bytes);
 type Next = Pin<Box<dyn Future<Output = (Walk, Result<Option<Row>, Error>)> + Send>>;
@@ -33,8 +33,7 @@ enum State {
 }
 
 impl Scan {
-    pub(crate) fn new(client: &Client<Submitter<Request>>, range: &impl KeyRange) -> Self {
-        let scanner = client.scan(KeyspaceId::DEFAULT, range.start(), range.end());
+    pub(crate) fn new(scanner: Scanner<Submitter<Request>>) -> Self {
         Self(State::Idle(Box::new(scanner)))
     }
 

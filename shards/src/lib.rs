@@ -14,6 +14,7 @@ mod config;
 mod direction;
 mod entry;
 mod error;
+mod estimate;
 mod identity;
 mod memtable;
 mod message;
@@ -35,7 +36,10 @@ pub use direction::Direction;
 pub use entry::{Entry, EntryFlags, EntrySource};
 pub use error::{Corruption, Error, KeyRange, Place, Result};
 pub use identity::{Identity, SHARDS_MAX};
-pub use message::{Durability, Lease, OpenScan, Reply, Request, ScanId, ScanPage, ScanSpec};
+pub use message::{
+    Change, Decide, Durability, Estimate, Lease, Mismatch, OpenScan, Reply, Request, ScanId,
+    ScanPage, ScanSpec, Updated, Want,
+};
 pub use root::{OpenMode, Root, finish_create, open_root};
 pub use router::Router;
 pub use shard::{Probe, Shard, Version};

@@ -112,7 +112,19 @@ impl Run {
                     assert_eq!(value.as_deref(), self.model.get(key).map(Vec::as_slice));
                 }
             }
-            900..990 => self.scan().await,
+            900..920 => self.update().await,
+            920..940 => self.scan().await,
+            940..950 => {
+                let keys: Vec<_> = (0..self.random.below(20)).map(|_| self.any_key()).collect();
+                self.db.delete_many(&keys).await.unwrap();
+                self.model.retain(|key, _| !keys.contains(key));
+            }
+            950..970 => {
+                let key = self.any_key();
+                let exists = self.db.exists(&key).await.unwrap();
+                assert_eq!(exists, self.model.contains_key(&key));
+            }
+            970..990 => self.look_at_range().await,
             990..995 => self.db.flush().await.unwrap(),
             995..997 => self.verify().await,
             _ => {
@@ -142,6 +154,41 @@ impl Run {
             Durability::Relaxed
         };
         self.db.write_with(batch, durability).await.unwrap();
+    }
+
+    /// A read-modify-write, conditional or not.
+    async fn update(&mut self) {
+        let (key, value) = (self.any_key(), self.any_value());
+        let current = self.model.get(&key).cloned();
+        let (expected, new) = (
+            [current.clone(), None, Some(b"another".to_vec())][self.random.below(3)].clone(),
+            (!self.random.chance(4)).then_some(value),
+        );
+        if self.random.chance(2) {
+            let swapped = self
+                .db
+                .compare_and_swap(&key, expected.as_deref(), new.as_deref());
+            let swapped = swapped.await.unwrap();
+            assert_eq!(swapped.is_ok(), expected == current);
+            if let Err(mismatch) = swapped {
+                assert!(mismatch.found.as_deref() == current.as_deref());
+                return;
+            }
+        } else {
+            let (saw, put) = (current, new.clone());
+            let updated = self.db.update(&key, move |found| {
+                assert!(
+                    found == saw.as_deref(),
+                    "another value than that of the model"
+                );
+                put
+            });
+            assert!(updated.await.unwrap().as_deref() == new.as_deref());
+        }
+        match new {
+            Some(new) => self.model.insert(key, new),
+            None => self.model.remove(&key),
+        };
     }
 
     async fn scan(&mut self) {
@@ -182,6 +229,29 @@ impl Run {
             assert!(found_value == value, "the value of {}", key.escape_ascii());
         }
         assert_eq!(found.next(), None, "a row too many");
+    }
+
+    /// First, last, number and estimate of a range.
+    async fn look_at_range(&mut self) {
+        let bounds = (self.any_bound(), self.any_bound());
+        let first = self.db.first(bounds.clone()).await;
+        if ends_before_it_starts(&bounds) {
+            assert_eq!(first.unwrap_err().kind(), ErrorKind::Invalid);
+            let counted = self.db.count(bounds.clone()).await;
+            assert_eq!(counted.unwrap_err().kind(), ErrorKind::Invalid);
+            let estimated = self.db.estimate(bounds).await;
+            assert_eq!(estimated.unwrap_err().kind(), ErrorKind::Invalid);
+            return;
+        }
+        let rows = rows_within(&self.model, &bounds);
+        let owned = |row: &(&Vec<u8>, &Vec<u8>)| (row.0.clone().into(), row.1.clone().into());
+        assert!(first.unwrap() == rows.first().map(owned));
+        assert!(self.db.last(bounds.clone()).await.unwrap() == rows.last().map(owned));
+        let counted = self.db.count(bounds.clone()).await.unwrap();
+        assert_eq!(counted, u64::try_from(rows.len()).unwrap());
+        // Keys in memory count for themselves and once more where they are on disk.
+        let estimate = self.db.estimate(bounds).await.unwrap();
+        assert!(estimate.entries <= 3 * u64::try_from(KEYS).unwrap());
     }
 
     /// The check must count every live key once all of them are in the tree.

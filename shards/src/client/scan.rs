@@ -154,6 +154,31 @@ impl<S: Submit<Request>> Scanner<S> {
         Ok(row)
     }
 
+    /// Counts the rows, as of one moment over all shards; none of them is sent. For a scan that has
+    /// not begun; a limit is not regarded.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the counting.
+    pub async fn count(mut self) -> Result<u64> {
+        self.keys_only = true;
+        self.open().await?;
+        let at = self.at;
+        let mut asked = Vec::with_capacity(self.shards.len());
+        for rows in &self.shards {
+            let scan = rows.id;
+            asked.push(self.client.ask(rows.shard, |reply| Request::CountRows {
+                scan,
+                at,
+                reply,
+            })?);
+        }
+        let mut total = 0;
+        for question in asked {
+            total += question.answer().await?;
+        }
+        Ok(total)
+    }
+
     /// Takes the key at hand that comes first; every shard has to have one, or to be done.
     fn pop(&mut self) -> Option<(Bytes, Bytes)> {
         let Head { key, index, .. } = self.heap.pop()?;

@@ -18,7 +18,8 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use super::arena::{ARENA_BYTES_MIN, Address, Arena};
-use super::head::{head_at, shared_bytes};
+use super::edge::{Edge, Side, start_of};
+use super::head::shared_bytes;
 use super::iter::Iter;
 use super::node::{Inner, Leaf, NO_NODE, Pool, SLOTS, Slots};
 use super::record::Record;
@@ -38,53 +39,19 @@ struct Step {
     child: usize,
 }
 
-/// An end of the key range of a table.
-#[derive(Clone, Copy)]
-struct Edge {
-    /// A record of the key; `NONE` while there is none.
-    record: Address,
-    /// The first bytes of the key, which tell most keys on this side of the edge from it.
-    start: u128,
-}
-
-impl Edge {
-    const NONE: Self = Self {
-        record: Address::NONE,
-        start: 0,
-    };
-
-    fn new(key: &[u8], record: Address) -> Self {
-        let start = start_of(key);
-        Self { record, start }
-    }
-}
-
-/// Which end.
-#[derive(Clone, Copy)]
-enum Side {
-    Smallest,
-    Largest,
-}
-
-/// The first 16 bytes of a key as a number, as heads are made.
-#[inline]
-fn start_of(key: &[u8]) -> u128 {
-    u128::from(head_at(key, 0)) << u64::BITS | u128::from(head_at(key, size_of::<u64>()))
-}
-
 /// The newest versions of a shard's keys, in order.
 pub struct Memtable {
     arena: Arena,
 
     // The tree: `root` is a leaf when `height` is 0, and an inner node otherwise.
-    leaves: Pool<Leaf>,
-    inners: Pool<Inner>,
-    root: u32,
-    height: u32,
+    pub(super) leaves: Pool<Leaf>,
+    pub(super) inners: Pool<Inner>,
+    pub(super) root: u32,
+    pub(super) height: u32,
 
     // Records of the outermost fences; `NONE` exactly while the table is empty.
-    smallest: Edge,
-    largest: Edge,
+    pub(super) smallest: Edge,
+    pub(super) largest: Edge,
 
     budget_bytes: usize,
     keys: usize,
@@ -270,7 +237,7 @@ impl Memtable {
 
     /// Where a key belongs: the leaf, and the slot of the first key there that is not below it. Not
     /// for an empty table.
-    fn place(&self, key: &[u8]) -> (u32, usize) {
+    pub(super) fn place(&self, key: &[u8]) -> (u32, usize) {
         match self.outside(key) {
             Some(Side::Smallest) => (FIRST_LEAF, 0),
             Some(Side::Largest) => {
@@ -286,7 +253,7 @@ impl Memtable {
     }
 
     #[inline]
-    fn key(&self, record: Address) -> &[u8] {
+    pub(super) fn key(&self, record: Address) -> &[u8] {
         Record::at(&self.arena, record).key(&self.arena)
     }
 
@@ -297,7 +264,7 @@ impl Memtable {
     /// The leaf to which a key is routed, which lies between the smallest and the largest;
     /// `visit` is told each inner node on the way, and the index of the child taken.
     #[inline]
-    fn descend(&self, key: &[u8], mut visit: impl FnMut(u32, usize)) -> u32 {
+    pub(super) fn descend(&self, key: &[u8], mut visit: impl FnMut(u32, usize)) -> u32 {
         let mut node = self.root;
         for _ in 0..self.height {
             let inner = &self.inners[node];

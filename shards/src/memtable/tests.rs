@@ -1,10 +1,13 @@
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::rc::Rc;
 
 use super::*;
-use crate::{Direction, Entry, EntryFlags, EntrySource, KeyspaceId, StorageKey, Timestamp};
+use crate::{
+    Direction, Entry, EntryFlags, EntrySource, KeyspaceId, StorageKey, StoredRange, Timestamp,
+};
 
 /// What a memtable has to agree with.
 type Model = BTreeMap<ModelKey, ModelValue>;
@@ -555,4 +558,47 @@ fn a_source_holds_no_borrow_and_sees_what_is_inserted_ahead_of_it() {
     assert!(keys.is_sorted_by(|a, b| a < b));
     assert!(keys.len() > 2000 + 1000, "{}", keys.len());
     assert_eq!(keys.last().unwrap(), &9999_u64.to_be_bytes());
+}
+
+#[test]
+fn an_estimate_is_right_to_a_factor_of_two_and_mostly_to_a_tenth() {
+    let mut random = Random(11);
+    for count in [1, 20, 5_000, 40_000] {
+        let mut table = Memtable::new(64 << 20);
+        let mut keys: Vec<Vec<u8>> = (0..count)
+            .map(|_| random.next().to_be_bytes().to_vec())
+            .collect();
+        for key in &keys {
+            let stored = StorageKey::new(KeyspaceId::DEFAULT, key);
+            put(stored.as_slice(), 1, &[7; 100], &mut table);
+        }
+        keys.sort();
+        let mut errors = 0;
+        for _ in 0..500 {
+            let from = random.index(keys.len());
+            let to = from + random.index(keys.len() - from);
+            let bounds = (
+                Bound::Included(&keys[from][..]),
+                Bound::Excluded(&keys[to][..]),
+            );
+            let range = StoredRange::new(KeyspaceId::DEFAULT, bounds.0, bounds.1).unwrap();
+            let (found, bytes) = table.estimate(&range);
+            let (found, expected) = (lightning_io::to_usize(found), to - from);
+            let (least, most) = (expected / 2, expected * 2);
+            errors += found.abs_diff(expected) * 1_000 / (expected + 64);
+            assert!(
+                found + 64 >= least && found <= most + 64,
+                "{expected}, {found}"
+            );
+            assert!(lightning_io::to_usize(bytes) <= 400 * (most + 64));
+            if count <= 20 {
+                assert_eq!(found, expected);
+            }
+        }
+        assert!(errors / 500 < 100, "{errors} thousandths in 500 guesses");
+        let all = StoredRange::new(KeyspaceId::DEFAULT, Bound::Unbounded, Bound::Unbounded);
+        let (found, bytes) = table.estimate(&all.unwrap());
+        assert_eq!(lightning_io::to_usize(found), table.keys());
+        assert_eq!(lightning_io::to_usize(bytes), table.bytes());
+    }
 }

@@ -180,8 +180,8 @@ impl<E: Env> TreeCursor<E> {
         let direction = self.direction;
         let other =
             |(page, index): &(Rc<Page>, usize)| direction.after(*index, page.inner().count());
-        let up = self.path.iter().enumerate().rev();
-        let Some((turn, next)) = up.filter_map(|(at, step)| Some((at, other(step)?))).next() else {
+        let mut up = self.path.iter().enumerate().rev();
+        let Some((turn, next)) = up.find_map(|(at, step)| Some((at, other(step)?))) else {
             self.position = Position::End;
             return Ok(());
         };

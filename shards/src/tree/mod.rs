@@ -12,6 +12,7 @@
 mod address;
 mod blob;
 mod cursor;
+mod estimate;
 mod file_header;
 mod inner;
 mod leaf;

@@ -28,7 +28,7 @@ mod segments;
 mod writer;
 
 pub use commit::Ops;
-pub(crate) use commit::{CommitKind, check_key};
+pub(crate) use commit::{CommitKind, check_key, check_value};
 pub(crate) use log::{Offer, Settle, Wal, WalConfig};
 pub(crate) use reader::{LogEnd, Marks, Replay};
 pub(crate) use record::RecordHash;

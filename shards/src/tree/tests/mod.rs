@@ -2,6 +2,7 @@
 
 mod damage;
 mod env;
+mod estimate;
 mod faults;
 mod format;
 mod model;
