@@ -10,6 +10,11 @@
 //! Before step 3 is durable the old superblock counts: the old tree is untouched and the log still
 //! holds everything behind its checkpoint. After it, the new tree holds the memtable. The memtable
 //! may hold commits of records above the checkpoint; replaying them puts the same versions back.
+//!
+//! # Errors
+//! A flush that failed is tried again from step 1, in other places of the tree's file. A failed sync
+//! is not: what it should have saved may be lost although the next one succeeds, so the shard is
+//! poisoned at once, and the log still holds everything.
 
 use std::time::Duration;
 
@@ -65,7 +70,7 @@ impl<E: Env> Shard<E> {
                 return;
             }
             strikes += u32::from(!error.is_no_space());
-            if strikes >= STRIKES_MAX {
+            if strikes >= STRIKES_MAX || error.is_failed_sync() {
                 self.fail(&format!("flush: {error}"));
                 return;
             }

@@ -113,6 +113,12 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
         let wal = self.clone();
         let task = async move {
             let prepared = wal.prepare(length).await;
+            if let Err(error) = &prepared
+                && (error.is_failed_sync() || error.is_failed_write())
+            {
+                // The file is of no use, and neither is a device that the log cannot rely on.
+                wal.fail(&error.to_string());
+            }
             {
                 let mut state = wal.0.state.borrow_mut();
                 state.preparing = false;
