@@ -18,6 +18,7 @@
 
 mod create;
 mod flush;
+mod news;
 mod read;
 mod recovery;
 mod scan;

@@ -93,38 +93,11 @@ impl<E: Env> Shard<E> {
                 shard.resume_deferred();
             }
         };
-        let shard = self.clone();
-        let port = Rc::clone(port);
-        let poison = async move {
-            let Some(cause) = shard.0.wal.wait_for_poison().await else {
-                return;
-            };
-            shard.refuse(&Error::Poisoned {
-                shard: shard.id(),
-                cause: cause.clone(),
-            });
-            for peer in (0..port.peers()).filter(|&peer| peer != shard.id().index()) {
-                let news = Request::PeerFailed {
-                    shard: shard.id(),
-                    cause: cause.clone(),
-                };
-                if port.send(peer, news).is_err() {
-                    tracing::warn!(shard = %shard.id(), peer, "a peer could not be told");
-                }
-            }
-        };
+        let (shard, port) = (self.clone(), Rc::clone(port));
+        let poison = async move { shard.watch_poison(&*port).await };
         // They end with the log; nobody joins them.
         drop(env.spawn(TaskClass::Foreground, room));
         drop(env.spawn(TaskClass::Foreground, poison));
-    }
-
-    /// Takes no more writes, and says so to those that wait.
-    fn refuse(&self, error: &Error) {
-        self.0
-            .refused
-            .borrow_mut()
-            .get_or_insert_with(|| error.clone());
-        self.resume_deferred();
     }
 
     /// Finishes what is under way, flushes, and ends the log.

@@ -320,6 +320,11 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
         self.0.state.borrow().poisoned.clone()
     }
 
+    /// Whether the log was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.state.borrow().closed
+    }
+
     /// Frees the segments that lie wholly at or below a durable checkpoint.
     ///
     /// # Errors
