@@ -36,19 +36,12 @@ impl<E: Env> Shard<E> {
     /// Starts the flush of the memtable that was just sealed.
     pub(super) fn start_flush(&self) {
         let shard = self.clone();
-        let flush = self
-            .0
-            .env
-            .spawn(TaskClass::Flush, async move { shard.flush_sealed().await });
-        let shard = self.clone();
-        let watch = async move {
-            if let Err(panic) = flush.await {
-                shard.fail(&format!("flush: {panic}"));
-            }
+        let flush = async move {
+            shard.contain(shard.flush_sealed()).await;
             shard.0.flush_ended.occur();
         };
-        // The watch reports by itself; nobody joins it.
-        drop(self.0.env.spawn(TaskClass::Flush, watch));
+        // The flush reports by itself; nobody joins it.
+        drop(self.0.env.spawn(TaskClass::Flush, flush));
     }
 
     /// Flushes until it succeeds or the shard is poisoned.
@@ -161,7 +154,7 @@ impl<E: Env> Shard<E> {
         }
     }
 
-    fn check_poison(&self) -> Result<()> {
+    pub(super) fn check_poison(&self) -> Result<()> {
         match self.0.wal.poisoned() {
             Some(cause) => Err(Error::Poisoned {
                 shard: self.id(),

@@ -51,5 +51,6 @@ impl<E: Env> Shard<E> {
             .borrow_mut()
             .get_or_insert_with(|| error.clone());
         self.resume_deferred();
+        self.0.flush_ended.occur();
     }
 }
