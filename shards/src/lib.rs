@@ -6,6 +6,10 @@
 
 #![forbid(unsafe_code)]
 
+// For `planted!`, which is `false` in an ordinary build: a line where it is used, and no other.
+#[macro_use]
+extern crate lightning_io;
+
 mod block;
 mod cache;
 pub mod client;

@@ -116,9 +116,12 @@ impl<F: File> Superblock<F> {
         owner: FileOwner,
     ) -> Result<Self> {
         let path = directory.join(FILE_NAME);
-        let file = env
-            .open(&path, Access::ReadWriteDurable, Creation::MustExist)
-            .await?;
+        let access = if planted!("superblock_not_durable") {
+            Access::ReadWrite
+        } else {
+            Access::ReadWriteDurable
+        };
+        let file = env.open(&path, access, Creation::MustExist).await?;
         let mut best: Option<(u64, Checkpoint)> = None;
         let mut failure = None;
         for slot in 0..SLOTS {
@@ -215,7 +218,7 @@ impl<F: File> Superblock<F> {
         assert!(checkpoint.marks.checkpoint >= current.marks.checkpoint);
         assert!(checkpoint.marks.durable >= checkpoint.marks.checkpoint);
         let generation = last + 1;
-        for copy in 0..COPIES {
+        for copy in u64::from(planted!("one_superblock_copy"))..COPIES {
             let slot = slot_of(generation, copy);
             self.write_copy(env, slot, generation, &checkpoint).await?;
         }
@@ -270,6 +273,9 @@ impl<F: File> Superblock<F> {
 
 /// The slot of a copy of a generation.
 fn slot_of(generation: u64, copy: u64) -> u64 {
+    if planted!("superblock_in_place") {
+        return 0;
+    }
     (generation % GENERATIONS) * COPIES + copy
 }
 

@@ -25,10 +25,6 @@ use crate::{
     Access, BLOCK_BYTES, Creation, DirEntry, Env, IoBuf, IoError, JoinHandle, Message, TaskClass,
 };
 
-/// The longest sleep: a year, which no process outlives by waiting for it. The runtime adds what it
-/// is given to its clock, and panics where that overflows.
-const SLEEP_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
 /// The production [`Env`].
 #[derive(Clone)]
 pub struct GlommioEnv(Rc<Shared>);
@@ -190,7 +186,7 @@ impl Env for GlommioEnv {
     }
 
     async fn sleep(&self, duration: Duration) {
-        ::glommio::timer::sleep(duration.min(SLEEP_MAX)).await;
+        ::glommio::timer::sleep(duration).await;
     }
 
     #[inline]

@@ -50,6 +50,9 @@ impl<E: Env> Shard<E> {
         let flush = async move {
             shard.contain(shard.flush_sealed()).await;
             shard.0.flushing.set(false);
+            if planted!("lose_flush_wake") {
+                return;
+            }
             shard.0.flush_ended.occur();
         };
         // The flush reports by itself; nobody joins it.
@@ -75,9 +78,13 @@ impl<E: Env> Shard<E> {
             if self.0.wal.poisoned().is_some() {
                 return;
             }
+            if planted!("discard_failed_flush") {
+                self.0.sealed.replace(None);
+            }
             let unreadable = error.is_unreadable();
+            let is_failed_sync = error.is_failed_sync() && !planted!("retry_failed_sync");
             strikes += u32::from(!unreadable && !error.is_no_space());
-            if strikes >= STRIKES_MAX || error.is_failed_sync() {
+            if strikes >= STRIKES_MAX || is_failed_sync {
                 self.fail(&format!("flush: {error}"));
                 return;
             }
@@ -135,7 +142,7 @@ impl<E: Env> Shard<E> {
             return self.check_poison();
         }
         let current = inner.superblock.current();
-        let checkpoint = Checkpoint {
+        let mut checkpoint = Checkpoint {
             marks: Marks {
                 checkpoint: sealed.checkpoint,
                 checkpoint_hash: sealed.checkpoint_hash,
@@ -144,6 +151,13 @@ impl<E: Env> Shard<E> {
             newest: newest.max(current.newest),
             tree: *update.state(),
         };
+        if planted!("checkpoint_read_late") {
+            let marks = &mut checkpoint.marks;
+            (marks.checkpoint, marks.checkpoint_hash) = inner.wal.checkpoint_candidate();
+        }
+        if planted!("truncate_before_superblock") {
+            inner.wal.truncate(sealed.checkpoint).await?;
+        }
         if let Err(error) = inner.superblock.write(&inner.env, checkpoint).await {
             // Either generation may count at the next open: neither tree may be given up.
             self.fail(&format!("superblock: {error}"));

@@ -55,6 +55,9 @@ pub(super) struct Scan<E: Env> {
 impl<E: Env> Scan<E> {
     /// Pins a memtable that came into use before the scan was bound.
     pub(super) fn note_new_memtable(&mut self, table: &SharedMemtable) {
+        if planted!("unbound_scan_misses_memtable") {
+            return;
+        }
         if self.at.is_none() && self.view.memtables.len() < UNBOUND_MEMTABLES_MAX {
             self.view.memtables.insert(0, Rc::clone(table));
         }
@@ -188,6 +191,10 @@ impl<E: Env> Shard<E> {
             return;
         }
         scan.at = Some(at);
+        if planted!("scan_refreshes_view") {
+            scan.view = self.read_view();
+            scan.cursor = self.0.tree.cursor(&scan.view.tree);
+        }
         let shard = self.clone();
         self.spawn_counted(async move {
             let page = shard.read_page(&mut scan, at, rows_max).await;
@@ -300,7 +307,7 @@ fn newest_in_memory<'a>(
     for table in memory {
         while let Some(entry) = table.next_if(|entry| entry.key == key) {
             let better = newest.is_none_or(|newest| newest.timestamp < entry.timestamp);
-            if entry.timestamp <= at && better {
+            if (entry.timestamp <= at || planted!("scan_ignores_snapshot")) && better {
                 newest = Some(entry);
             }
         }

@@ -340,6 +340,9 @@ impl Level {
     /// The key at which a page of the first `count` items ends and the next begins.
     fn boundary(&self, count: usize) -> &[u8] {
         let next = self.items.key(count);
+        if planted!("separator_off_by_one") && self.number == 0 {
+            return self.items.key(count - 1);
+        }
         if self.number == 0 {
             separator(self.items.key(count - 1), next)
         } else {

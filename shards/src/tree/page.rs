@@ -324,11 +324,14 @@ fn check_identity(page: &[u8], owner: FileOwner, reference: PageRef) -> Result<(
         return Err(format!("a page of {} bytes", page.len()));
     }
     let (found, stored) = (crc32fast::hash(&page[MAGIC..]), u32_at(page, CHECKSUM));
-    if found != stored {
+    if found != stored && !planted!("ignore_page_checksum") {
         return Err(format!(
             "page checksum is {found:08x}, the page says {stored:08x} and its parent {:08x}",
             reference.checksum
         ));
+    }
+    if planted!("ignore_page_identity") {
+        return Ok(());
     }
     let magic = u32_at(page, MAGIC);
     if magic != MAGIC_VALUE {
@@ -354,7 +357,7 @@ fn check_identity(page: &[u8], owner: FileOwner, reference: PageRef) -> Result<(
             reference.len_bytes
         ));
     }
-    if stored != reference.checksum {
+    if stored != reference.checksum && !planted!("ignore_page_version") {
         return Err(format!(
             "stale: an older page is there; checksum {stored:08x}, its parent expects {:08x}",
             reference.checksum

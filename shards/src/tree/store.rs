@@ -172,6 +172,14 @@ impl<E: Env> Store<E> {
         Err(IoError::at(IoOp::Read, self.file.path(), offset, len, kind).into())
     }
 
+    /// Makes everything that was written durable.
+    pub(super) async fn sync(&self) -> Result<()> {
+        if planted!("skip_tree_sync") {
+            return Ok(());
+        }
+        Ok(self.file.sync().await?)
+    }
+
     /// Takes a run of units, making the file longer if it has none.
     pub(super) async fn allocate(&self, units: u64) -> Result<Extent> {
         loop {

@@ -123,6 +123,9 @@ impl<E: Env> RecordReader<E> {
                 && record.shard == header.owner.shard
             {
                 durable = durable.max(record.durable);
+                if planted!("torn_tail_is_rot") {
+                    durable = record.lsn;
+                }
             }
             offset += to_u64(BLOCK_BYTES);
             self.env.yield_if_needed().await;
@@ -132,6 +135,9 @@ impl<E: Env> RecordReader<E> {
 
     fn misfit(&self, header: &RecordHeader) -> Option<String> {
         let expected = &self.segment.header;
+        if planted!("replay_stale_tail") {
+            return None;
+        }
         if header.epoch != expected.epoch || header.shard != expected.owner.shard {
             return Some("a record of an earlier use of the segment".to_owned());
         }
@@ -261,7 +267,10 @@ impl<E: Env> Replay<E> {
     pub(crate) fn commits(&self) -> impl Iterator<Item = Result<Commit<'_>>> {
         let mut payload = self.reader.payload();
         std::iter::from_fn(move || {
-            let commit = commit::decode(&mut payload);
+            let mut commit = commit::decode(&mut payload);
+            if planted!("cut_record_replayed") && commit.is_err() {
+                commit = Ok(None);
+            }
             if commit.is_err() {
                 payload = &[];
             }
@@ -303,7 +312,9 @@ impl<E: Env> Replay<E> {
     /// Ends the replay: every segment that was trusted is synced, and those that lie wholly below
     /// `checkpoint`, which is durable, wait to be used again.
     pub(crate) async fn finish(mut self, checkpoint: Lsn) -> Result<LogEnd<E>> {
-        self.sync().await?;
+        if !planted!("skip_replay_sync") {
+            self.sync().await?;
+        }
         for surplus in self.segments.release(checkpoint) {
             let path = surplus.path().to_path_buf();
             drop(surplus);
@@ -371,7 +382,7 @@ impl<E: Env> Replay<E> {
             .durable
             .max(behind)
             .max(later.unwrap_or_default());
-        if missing <= durable {
+        if missing <= durable && !planted!("rot_is_torn_tail") {
             let what = format!(
                 "record {missing} is missing or damaged ({what}), but everything up to record \
                  {durable} was durable; opening would lose those commits"

@@ -157,7 +157,9 @@ impl<F: File> SegmentFile<F> {
         }
         file.sync().await?;
         let directory: PathBuf = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        env.sync_dir(&directory).await?;
+        if !planted!("lose_segment_dir_sync") {
+            env.sync_dir(&directory).await?;
+        }
         Ok(Self { file, length })
     }
 
@@ -177,7 +179,7 @@ impl<F: File> SegmentFile<F> {
         header: &SegmentHeader,
     ) -> Result<()> {
         assert_eq!(header.length, self.length);
-        for copy in header.copies() {
+        for &copy in &header.copies()[usize::from(planted!("one_segment_header"))..] {
             self.write_header(env, header, copy).await?;
         }
         Ok(())

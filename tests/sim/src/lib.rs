@@ -16,6 +16,7 @@ mod life;
 mod model;
 mod panics;
 mod plan;
+pub mod planted;
 pub mod report;
 pub mod sequential;
 mod shrink;
