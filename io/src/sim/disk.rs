@@ -355,6 +355,8 @@ impl Disk {
             at: Duration::from_nanos(now),
             live: fault.is_lasting(),
             node,
+            buried: false,
+            taken: false,
         });
     }
 
