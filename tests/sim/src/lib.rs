@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+mod check;
 mod database;
 mod explain;
 pub mod faults;
@@ -18,6 +19,7 @@ mod panics;
 mod plan;
 pub mod report;
 pub mod sequential;
+mod session;
 mod shrink;
 mod spy;
 mod workload;
