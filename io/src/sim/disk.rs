@@ -112,6 +112,16 @@ impl Request {
         }
     }
 
+    /// Whether a crash could take back what it did.
+    pub(super) fn is_revocable(&self) -> bool {
+        match &self.call {
+            Call::Write { file, .. } => file.access == Access::ReadWrite,
+            Call::Open(creation) => *creation == Creation::MustCreate,
+            Call::Preallocate { .. } | Call::CreateDir | Call::Remove | Call::Rename(_) => true,
+            _ => false,
+        }
+    }
+
     /// First byte and byte count, for transfers.
     pub(super) fn range(&self) -> Option<(u64, usize)> {
         match &self.call {
@@ -355,6 +365,8 @@ impl Disk {
             at: Duration::from_nanos(now),
             live: fault.is_lasting(),
             node,
+            buried: false,
+            taken: false,
         });
     }
 

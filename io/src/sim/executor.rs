@@ -141,6 +141,8 @@ pub(super) struct State {
     pub(super) trace: Trace,
     pub(super) panics: Vec<String>,
     pub(super) io_count: u64,
+    /// Of these, operations that a crash could take back when they were done.
+    pub(super) pending_count: u64,
     pub(super) poll_count: u64,
 
     tasks: Vec<Option<Task>>,
@@ -181,6 +183,7 @@ pub(super) enum Stop {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cut {
     pub(super) io_count: u64,
+    pub(super) pending_count: u64,
     pub(super) now: u64,
     pub(super) poll_count: u64,
 }
@@ -188,12 +191,14 @@ pub(super) struct Cut {
 impl Cut {
     pub(super) const NEVER: Self = Self {
         io_count: u64::MAX,
+        pending_count: u64::MAX,
         now: u64::MAX,
         poll_count: u64::MAX,
     };
 
     fn is_reached(&self, state: &State) -> bool {
         state.io_count >= self.io_count
+            || state.pending_count >= self.pending_count
             || state.now >= self.now
             || state.poll_count >= self.poll_count
     }
@@ -209,6 +214,7 @@ impl State {
             trace,
             panics: Vec::new(),
             io_count: 0,
+            pending_count: 0,
             poll_count: 0,
             tasks: Vec::new(),
             free_tasks: Vec::new(),
@@ -309,6 +315,7 @@ impl State {
         let io = self.in_flight[slot].as_mut()?;
         let request = io.request.take()?;
         self.io_count += 1;
+        self.pending_count += u64::from(request.is_revocable());
         let (op, place) = (request.op(), request.place.clone());
         let [offset, len, content] = request.words();
         let outcome = self.disk.perform(request, self.now);

@@ -20,12 +20,16 @@ pub enum Fault {
     BitRot,
     /// F6: a whole write lands elsewhere and is acknowledged; at most one such damage is live.
     MisdirectedWrite,
-    /// F6: a read returns another place's bytes.
+    /// F6: a read returns another place's bytes; the next may not.
     MisdirectedRead,
+    /// F6: reads of a place return another place's bytes until it is written again.
+    StickyMisdirectedRead,
     /// F7: a write is acknowledged and lost; the length it implies is kept.
     PhantomWrite,
-    /// F7: a read returns what the place held before the last write.
+    /// F7: a read returns what the place held before the last write; the next may not.
     StaleRead,
+    /// F7: reads of a block return what it held before the last write, until it is written again.
+    StickyStaleRead,
     /// F8: a read fails; the next may not.
     ReadError,
     /// F8: a block cannot be read until it is written again.
@@ -60,12 +64,14 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault, in the order of the table.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::BitRot,
         Self::MisdirectedWrite,
         Self::MisdirectedRead,
+        Self::StickyMisdirectedRead,
         Self::PhantomWrite,
         Self::StaleRead,
+        Self::StickyStaleRead,
         Self::ReadError,
         Self::StickyReadError,
         Self::WriteError,
@@ -95,7 +101,9 @@ impl Fault {
             self,
             Self::BitRot
                 | Self::MisdirectedWrite
+                | Self::StickyMisdirectedRead
                 | Self::PhantomWrite
+                | Self::StickyStaleRead
                 | Self::StickyReadError
                 | Self::WriteError
                 | Self::StickyWriteError
@@ -219,7 +227,7 @@ pub struct Script {
     pub error: IoErrorKind,
 }
 
-/// One damage done on purpose.
+/// One damage done on purpose, or one operation that was made to fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
     /// What did it.
@@ -232,10 +240,23 @@ pub struct Damage {
     pub len: u64,
     /// When it happened.
     pub at: Duration,
-    /// False once the place was written again. A crash sets it again, as it may undo that.
+    /// False once the place was written again, and for what never was on the disk. A crash sets it
+    /// again when it may have undone that.
     pub live: bool,
     /// The file, which may be renamed later.
     pub(super) node: NodeId,
+    /// Whether nothing can bring it back: what covers it is durable, or its file is gone.
+    pub(super) buried: bool,
+    /// Whether a crash has taken what a sync should have saved: no later sync mends that.
+    pub(super) taken: bool,
+}
+
+impl Damage {
+    /// The damage is covered for good.
+    pub(super) fn bury(&mut self) {
+        self.live = false;
+        self.buried = true;
+    }
 }
 
 /// The chances and counts of a running world.

@@ -414,6 +414,8 @@ impl Image {
         });
         if !named {
             self.nodes[node] = None;
+            let inside = |damage: &&mut Damage| damage.node == node;
+            self.ledger.iter_mut().filter(inside).for_each(Damage::bury);
         }
     }
 

@@ -9,7 +9,7 @@
 //! * Length changes are operations of their own: data may survive without its length and the
 //!   reverse.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::blocks::{Block, Blocks, block_of};
 use super::rng::Rng;
@@ -61,6 +61,8 @@ pub(super) struct FileNode {
     pub(super) bad_read: BTreeSet<usize>,
     /// Blocks that cannot be written any more.
     pub(super) bad_write: BTreeSet<usize>,
+    /// Blocks that read as something else until they are written again.
+    pub(super) shown: BTreeMap<usize, Block>,
     /// Blocks that were replaced, oldest first; empty unless stale reads are switched on.
     pub(super) history: VecDeque<(usize, Block)>,
     pub(super) keep_history: bool,
@@ -117,6 +119,9 @@ impl FileNode {
         if !self.bad_read.is_empty() {
             self.bad_read.retain(|index| !range.contains(index));
         }
+        if !self.shown.is_empty() {
+            self.shown.retain(|index, _| !range.contains(index));
+        }
         match durability {
             Durability::Now => supersede(&mut self.pending, |index| range.contains(&index)),
             Durability::Later => self.push(PendingKind::Write(replaced)),
@@ -160,6 +165,11 @@ impl FileNode {
             }
         }
         doomed
+    }
+
+    /// True when a sync failed on something that no later one saves.
+    pub(super) fn has_doomed(&self) -> bool {
+        self.pending.iter().any(|op| op.doomed)
     }
 
     /// True when a crash could change what the block holds.

@@ -4,13 +4,14 @@
 //! (alignment, space, blocks gone bad), then errors, then lies (a write that went elsewhere, a sync
 //! that did nothing). What is done on purpose goes into the ledger.
 
+use std::ops::Range;
 use std::path::Path;
 
-use super::blocks::bytes_of;
+use super::blocks::{Block, bytes_of};
 use super::disk::{Disk, Opened, Place, Reply, growth, is_aligned};
-use super::faults::Fault;
+use super::faults::{Damage, Fault};
 use super::image::{Node, NodeId};
-use super::pending::{Durability, block_range};
+use super::pending::{Durability, FileNode, block_range};
 use crate::{Access, BLOCK_BYTES, IoBuf, IoErrorKind, to_u64, to_usize};
 
 /// The largest file, as on ext4: an offset beyond it is refused, so no sum below can overflow.
@@ -70,6 +71,8 @@ impl Disk {
         self.read_faults(node, path, offset, len, now)?;
 
         let mut buf = IoBuf::zeroed(len);
+        self.misdirect_for_good(node, path, offset, len, now);
+        self.stale_for_good(node, path, range, now);
         let (mut source, mut from) = (node, offset);
         if self.faults.draw(Fault::MisdirectedRead, path)
             && let Some(elsewhere) = self.elsewhere(Fault::MisdirectedRead, node, offset, len)
@@ -81,6 +84,10 @@ impl Disk {
         }
         if let Some(file) = self.image.file(source) {
             file.data.read(from, &mut buf[..len]);
+            let blocks = block_range(from, len);
+            for (index, shown) in file.shown.range(blocks.clone()) {
+                put_block(&mut buf, index - blocks.start, shown);
+            }
         }
         self.stale(node, path, offset, &mut buf, now);
         Ok(buf)
@@ -99,7 +106,8 @@ impl Disk {
             return Err(IoErrorKind::PermissionDenied);
         }
         check_range(offset, buf.len())?;
-        let stale_reads = self.faults.is_on(Fault::StaleRead);
+        let stale_reads =
+            self.faults.is_on(Fault::StaleRead) || self.faults.is_on(Fault::StickyStaleRead);
         let file = self.image.file_mut(node).ok_or(IoErrorKind::NotFound)?;
         file.keep_history = stale_reads;
         let end = offset + to_u64(buf.len());
@@ -124,7 +132,7 @@ impl Disk {
         if let Some(file) = self.image.file_mut(node) {
             file.write(offset, buf, durability);
         }
-        self.heal(node, offset, end);
+        self.heal(node, offset, end, durability);
         Ok(())
     }
 
@@ -146,9 +154,8 @@ impl Disk {
             let rng = self.faults.rng(fault);
             let file = self.image.file_mut(node).ok_or(IoErrorKind::NotFound)?;
             let len = file.data.len();
-            if file.doom(mark, rng) > 0 {
-                self.record(fault, node, path, (0, len), now);
-            }
+            file.doom(mark, rng);
+            self.record(fault, node, path, (0, len), now);
             return Err(error);
         }
         if self.faults.strike(Fault::LyingSync, path) {
@@ -158,7 +165,27 @@ impl Disk {
         }
         let file = self.image.file_mut(node).ok_or(IoErrorKind::NotFound)?;
         file.sync(mark);
+        self.settle_damage(node);
         Ok(Reply::Done)
+    }
+
+    /// What covers a damage is durable now, or what an earlier sync only claimed to save.
+    fn settle_damage(&mut self, node: NodeId) {
+        let Some(Some(found)) = self.image.nodes.get(node) else {
+            return;
+        };
+        let (doomed, pending): (bool, &dyn Fn(&Damage) -> bool) = match found {
+            Node::Dir(_) => (false, &|_| false),
+            Node::File(file) => (file.has_doomed(), &|damage| {
+                block_range(damage.offset, to_usize(damage.len)).any(|at| file.is_pending(at))
+            }),
+        };
+        for damage in self.image.ledger.iter_mut().filter(|d| d.node == node) {
+            let saved = damage.fault == Fault::LyingSync && !damage.taken && !doomed;
+            if saved || (!damage.live && !pending(damage)) {
+                damage.bury();
+            }
+        }
     }
 
     pub(super) fn sync_dir(
@@ -184,7 +211,9 @@ impl Disk {
             self.record(Fault::LyingSync, node, path, (0, 0), now);
             return Ok(Reply::Done);
         }
-        self.image.sync_dir(path, mark).map(|()| Reply::Done)
+        self.image.sync_dir(path, mark)?;
+        self.settle_damage(node);
+        Ok(Reply::Done)
     }
 
     fn sync_error(&mut self, path: &Path) -> Option<IoErrorKind> {
@@ -196,7 +225,7 @@ impl Disk {
         if !self.faults.draw_anywhere(Fault::BitRot) {
             return;
         }
-        let Some((node, _)) = self.victim(Fault::BitRot) else {
+        let Some((node, _)) = self.victim(Fault::BitRot, |_, _| true) else {
             return;
         };
         let Some(path) = self.image.path_of(node) else {
@@ -371,7 +400,6 @@ impl Disk {
             return;
         };
         let all = rng.below(4);
-        let mut applied = false;
         for (index, chunk) in buf.chunks(BLOCK_BYTES).enumerate() {
             if all == 0 || (all == 1 && rng.coin()) {
                 // A full disk has room for what was there already, and for nothing behind it.
@@ -379,14 +407,11 @@ impl Disk {
                 let end = at + to_u64(BLOCK_BYTES);
                 if fault != Fault::NoSpace || end <= file.data.len() {
                     file.write(at, chunk, Durability::Later);
-                    applied = true;
                 }
             }
         }
-        if applied {
-            let range = (offset, to_u64(buf.len()));
-            self.record(fault, opened.node, &opened.place.path, range, now);
-        }
+        let range = (offset, to_u64(buf.len()));
+        self.record(fault, opened.node, &opened.place.path, range, now);
     }
 
     /// Replaces one block of what was read by what it held before it was last written.
@@ -395,21 +420,64 @@ impl Disk {
             return;
         }
         let range = block_range(offset, buf.len());
-        let Some(file) = self.image.file(node) else {
+        let Some((index, old)) = self.old_block(node, range.clone()) else {
             return;
         };
-        let old = file.history.iter().rev().find(|(index, old)| {
-            range.contains(index) && bytes_of(old) != bytes_of(file.data.block(*index))
-        });
-        let Some((index, old)) = old else { return };
-        let start = (index - range.start) * BLOCK_BYTES;
-        buf[start..start + BLOCK_BYTES].copy_from_slice(bytes_of(old));
+        put_block(buf, index - range.start, &old);
         let block = (to_u64(index * BLOCK_BYTES), to_u64(BLOCK_BYTES));
         self.faults.fire(Fault::StaleRead);
         self.record(Fault::StaleRead, node, path, block, now);
     }
 
-    /// Another place of the same size, in the same file or any other, with its own content.
+    /// From now on a block reads as it did before it was last written.
+    fn stale_for_good(&mut self, node: NodeId, path: &Path, range: Range<usize>, now: u64) {
+        if !self.faults.draw(Fault::StickyStaleRead, path) {
+            return;
+        }
+        let Some((index, old)) = self.old_block(node, range) else {
+            return;
+        };
+        if let Some(file) = self.image.file_mut(node) {
+            file.shown.insert(index, old);
+        }
+        let block = (to_u64(index * BLOCK_BYTES), to_u64(BLOCK_BYTES));
+        self.faults.fire(Fault::StickyStaleRead);
+        self.record(Fault::StickyStaleRead, node, path, block, now);
+    }
+
+    /// The newest of the blocks that were replaced in a range and held something else.
+    fn old_block(&self, node: NodeId, range: Range<usize>) -> Option<(usize, Block)> {
+        let file = self.image.file(node)?;
+        let old = file.history.iter().rev().find(|(index, old)| {
+            range.contains(index) && bytes_of(old) != bytes_of(file.data.block(*index))
+        });
+        old.cloned()
+    }
+
+    /// From now on a place reads as another one did just now.
+    fn misdirect_for_good(&mut self, node: NodeId, path: &Path, offset: u64, len: usize, now: u64) {
+        let fault = Fault::StickyMisdirectedRead;
+        if !self.faults.draw(fault, path) {
+            return;
+        }
+        let Some((source, from)) = self.elsewhere(fault, node, offset, len) else {
+            return;
+        };
+        let Some(file) = self.image.file(source) else {
+            return;
+        };
+        let blocks: Vec<Block> = block_range(from, len)
+            .map(|index| file.data.block(index).clone())
+            .collect();
+        if let Some(file) = self.image.file_mut(node) {
+            file.shown.extend(block_range(offset, len).zip(blocks));
+        }
+        self.faults.fire(fault);
+        self.record(fault, node, path, (offset, to_u64(len)), now);
+    }
+
+    /// Another place of the same size with its own content: in the same file, in another one of
+    /// the same directory, or in another shard's.
     fn elsewhere(
         &mut self,
         fault: Fault,
@@ -420,8 +488,16 @@ impl Disk {
         /// A few tries find a place on any disk that has one worth the name.
         const TRIES: usize = 8;
         let blocks = len / BLOCK_BYTES;
+        let shard = self.image.file(node)?.shard;
         for _ in 0..TRIES {
-            let (victim, count) = self.victim(fault)?;
+            let class = self.faults.rng(fault).below(3);
+            let wanted = |id: NodeId, file: &FileNode| match class {
+                0 => id == node,
+                1 => id != node && file.shard == shard,
+                _ => file.shard != shard,
+            };
+            let chosen = self.victim(fault, wanted);
+            let (victim, count) = chosen.or_else(|| self.victim(fault, |_, _| true))?;
             if count < blocks {
                 continue;
             }
@@ -435,14 +511,20 @@ impl Disk {
     }
 
     /// A file that has blocks, and how many.
-    fn victim(&mut self, fault: Fault) -> Option<(NodeId, usize)> {
+    fn victim(
+        &mut self,
+        fault: Fault,
+        wanted: impl Fn(NodeId, &FileNode) -> bool,
+    ) -> Option<(NodeId, usize)> {
         let candidates: Vec<(NodeId, usize)> = self
             .image
             .nodes
             .iter()
             .enumerate()
             .filter_map(|(id, node)| match node {
-                Some(Node::File(file)) if file.links > 0 => Some((id, file.data.block_count())),
+                Some(Node::File(file)) if file.links > 0 && wanted(id, file) => {
+                    Some((id, file.data.block_count()))
+                }
                 _ => None,
             })
             .filter(|&(_, count)| count > 0)
@@ -463,11 +545,18 @@ impl Disk {
     }
 
     /// Damage that a write covers is not live any more.
-    fn heal(&mut self, node: NodeId, offset: u64, end: u64) {
+    fn heal(&mut self, node: NodeId, offset: u64, end: u64, durability: Durability) {
         for damage in &mut self.image.ledger {
             if damage.node == node && damage.offset >= offset && damage.offset + damage.len <= end {
                 damage.live = false;
+                damage.buried |= durability == Durability::Now;
             }
         }
     }
+}
+
+/// Puts one block in its place of what was read.
+fn put_block(buf: &mut IoBuf, at: usize, block: &Block) {
+    let start = at * BLOCK_BYTES;
+    buf[start..start + BLOCK_BYTES].copy_from_slice(bytes_of(block));
 }

@@ -123,6 +123,9 @@ pub enum CrashPoint {
     /// When this many more I/O operations were carried out; the last one's task has not heard of
     /// it.
     AfterIos(u64),
+    /// When this many more I/O operations were carried out that a crash can take back: writes that
+    /// are not durable, changes of length and of directory entries.
+    AfterPending(u64),
     /// At this virtual time since the world began.
     AtTime(Duration),
     /// After this many more polls of tasks.
@@ -257,6 +260,10 @@ impl World {
         let mut cut = Cut::NEVER;
         match point {
             CrashPoint::AfterIos(count) => cut.io_count = self.io_count().saturating_add(count),
+            CrashPoint::AfterPending(count) => {
+                let done = self.shared.state.borrow().pending_count;
+                cut.pending_count = done.saturating_add(count);
+            }
             CrashPoint::AtTime(time) => cut.now = nanos(time),
             CrashPoint::AfterPolls(count) => {
                 cut.poll_count = self.poll_count().saturating_add(count);
@@ -366,6 +373,12 @@ impl World {
             returns_at: None,
         });
         self.shared.state.borrow_mut().disk.faults.config.space = space;
+    }
+
+    /// When a limit to the size of the disk ends, if there is one that does.
+    pub fn space_returns_at(&self) -> Option<Duration> {
+        let state = self.shared.state.borrow();
+        state.disk.faults.config.space?.returns_at
     }
 
     /// Stops all tasks of one shard for a while.

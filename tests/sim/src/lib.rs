@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+mod check;
 mod database;
 mod explain;
 pub mod faults;
@@ -19,6 +20,7 @@ mod plan;
 pub mod planted;
 pub mod report;
 pub mod sequential;
+mod session;
 mod shrink;
 mod spy;
 mod workload;

@@ -149,6 +149,21 @@ fn a_misdirected_read_brings_another_place_and_harms_nothing() {
 }
 
 #[test]
+fn a_sticky_misdirected_read_agrees_with_itself_until_the_place_is_written() {
+    let fault = Fault::StickyMisdirectedRead;
+    let (world, ()) = struck(3, fault, Access::ReadWriteDurable, async |_, file| {
+        let first = file.read_at(0, 4096).await.unwrap()[0];
+        assert!(first == 2 || first == 3);
+        assert_eq!(file.read_at(0, 4096).await.unwrap()[0], first);
+        file.write_at(0, page(9)).await.unwrap();
+        assert_eq!(file.read_at(0, 4096).await.unwrap()[0], 9);
+    });
+    assert_fired(&world, fault);
+    assert_eq!(contents(&world), [9, 2, 3]);
+    assert!(!world.damage()[0].live);
+}
+
+#[test]
 fn a_phantom_write_is_acknowledged_and_lost() {
     let access = Access::ReadWriteDurable;
     let (world, written) = struck(1, Fault::PhantomWrite, access, async |_, file| {
@@ -170,6 +185,50 @@ fn a_stale_read_brings_what_was_there_before() {
     });
     assert_eq!(read, (2, 9));
     assert_fired(&world, Fault::StaleRead);
+}
+
+#[test]
+fn a_sticky_stale_read_agrees_with_itself_until_the_block_is_written() {
+    let fault = Fault::StickyStaleRead;
+    let (world, ()) = struck(1, fault, Access::ReadWriteDurable, async |_, file| {
+        file.write_at(4096, page(9)).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(file.read_at(4096, 4096).await.unwrap()[0], 2);
+        }
+        file.write_at(4096, page(8)).await.unwrap();
+        assert_eq!(file.read_at(4096, 4096).await.unwrap()[0], 8);
+    });
+    assert_fired(&world, fault);
+    assert!(!world.damage()[0].live);
+}
+
+#[test]
+fn damage_under_a_durable_write_never_comes_back_and_under_another_one_may() {
+    for (access, live) in [(Access::ReadWriteDurable, false), (Access::ReadWrite, true)] {
+        let (world, ()) = struck(1, Fault::StickyReadError, access, async |_, file| {
+            assert!(is_eio(&file.read_at(4096, 4096).await));
+            file.write_at(4096, page(9)).await.unwrap();
+        });
+        assert!(!world.damage()[0].live);
+        let mut image = world.shutdown();
+        image.crash(&mut Rng::new(1), &CrashModel::NOTHING_SURVIVES);
+        assert_eq!(image.damage()[0].live, live);
+    }
+}
+
+#[test]
+fn a_sync_that_lied_is_forgiven_when_a_later_one_does_not() {
+    let access = Access::ReadWrite;
+    let (world, ()) = struck(1, Fault::LyingSync, access, async |_, file| {
+        file.write_at(0, page(9)).await.unwrap();
+        file.sync().await.unwrap();
+        file.sync().await.unwrap();
+    });
+    assert!(!world.damage()[0].live);
+    let mut image = world.shutdown();
+    image.crash(&mut Rng::new(1), &CrashModel::NOTHING_SURVIVES);
+    assert!(!image.damage()[0].live);
+    assert_eq!(blocks(image.read_file(Path::new("file"))), [9, 2, 3]);
 }
 
 #[test]
