@@ -38,7 +38,7 @@ use super::crash::CrashModel;
 use super::disk::{Disk, nanos};
 use super::env::SimEnv;
 use super::executor::{CLIENTS, Cut, Limits, Shared, State, Stop, Streams};
-use super::faults::{Damage, Fault, FaultConfig, Faults, Script, Space};
+use super::faults::{Damage, Fault, FaultConfig, Faults, Script, Space, Strike};
 use super::image::Image;
 use super::port::{self, SimPort, SimSubmitter};
 use super::rng::{PPM, Rng};
@@ -351,12 +351,24 @@ impl World {
 
     /// Makes one call fail.
     pub fn add_script(&self, script: Script) {
-        self.shared
-            .state
-            .borrow_mut()
-            .disk
-            .faults
-            .add_script(script);
+        let mut state = self.shared.state.borrow_mut();
+        state.disk.faults.add_script(script, false);
+    }
+
+    /// Makes one call fail and every later one that matches, until the scripts are cleared.
+    pub fn add_lasting_script(&self, script: Script) {
+        let mut state = self.shared.state.borrow_mut();
+        state.disk.faults.add_script(script, true);
+    }
+
+    /// Ends all scripts: what failed by them works again.
+    pub fn clear_scripts(&self) {
+        self.shared.state.borrow_mut().disk.faults.clear_scripts();
+    }
+
+    /// The calls that scripts made fail, oldest first; of very many the first.
+    pub fn strikes(&self) -> Vec<Strike> {
+        self.shared.state.borrow().disk.faults.strikes().to_vec()
     }
 
     /// Changes the size of the disk; `None` gives all space back.
@@ -392,6 +404,11 @@ impl World {
     /// The newest bytes of a file, durable or not.
     pub fn read_file(&self, path: &Path) -> Option<Vec<u8>> {
         self.with_image_ref(|image| image.read_file(path))
+    }
+
+    /// One byte as it is now, durable or not; `None` beyond the end or without such a file.
+    pub fn read_byte(&self, path: &Path, offset: u64) -> Option<u8> {
+        self.with_image_ref(|image| image.read_byte(path, offset))
     }
 
     /// Puts a durable file in place; see [`Image::write_file`].
