@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use lightning_io::{IoError, IoErrorKind};
+use lightning_io::{IoError, IoErrorKind, IoOp};
 
 use crate::ShardId;
 
@@ -186,5 +186,19 @@ impl Error {
             Self::NoSpace { .. } => true,
             _ => false,
         }
+    }
+
+    /// Whether a sync failed, for whatever reason.
+    ///
+    /// What it should have saved may be lost although the next one succeeds: a device or a file
+    /// system may report an error once and forget what it was about. One that reports no space is
+    /// no exception, as it speaks of writes that were acknowledged.
+    pub(crate) fn is_failed_sync(&self) -> bool {
+        matches!(self, Self::Io(error) if matches!(error.op(), IoOp::Sync | IoOp::SyncDir))
+    }
+
+    /// Whether a write failed, for another reason than space.
+    pub(crate) fn is_failed_write(&self) -> bool {
+        matches!(self, Self::Io(error) if error.op() == IoOp::Write) && !self.is_no_space()
     }
 }

@@ -10,6 +10,11 @@
 //! Before step 3 is durable the old superblock counts: the old tree is untouched and the log still
 //! holds everything behind its checkpoint. After it, the new tree holds the memtable. The memtable
 //! may hold commits of records above the checkpoint; replaying them puts the same versions back.
+//!
+//! # Errors
+//! A flush that failed is tried again from step 1, in other places of the tree's file. A failed sync
+//! is not: what it should have saved may be lost although the next one succeeds, so the shard is
+//! poisoned at once, and the log still holds everything.
 
 use std::time::Duration;
 
@@ -31,19 +36,12 @@ impl<E: Env> Shard<E> {
     /// Starts the flush of the memtable that was just sealed.
     pub(super) fn start_flush(&self) {
         let shard = self.clone();
-        let flush = self
-            .0
-            .env
-            .spawn(TaskClass::Flush, async move { shard.flush_sealed().await });
-        let shard = self.clone();
-        let watch = async move {
-            if let Err(panic) = flush.await {
-                shard.fail(&format!("flush: {panic}"));
-            }
+        let flush = async move {
+            shard.contain(shard.flush_sealed()).await;
             shard.0.flush_ended.occur();
         };
-        // The watch reports by itself; nobody joins it.
-        drop(self.0.env.spawn(TaskClass::Flush, watch));
+        // The flush reports by itself; nobody joins it.
+        drop(self.0.env.spawn(TaskClass::Flush, flush));
     }
 
     /// Flushes until it succeeds or the shard is poisoned.
@@ -65,7 +63,7 @@ impl<E: Env> Shard<E> {
                 return;
             }
             strikes += u32::from(!error.is_no_space());
-            if strikes >= STRIKES_MAX {
+            if strikes >= STRIKES_MAX || error.is_failed_sync() {
                 self.fail(&format!("flush: {error}"));
                 return;
             }
@@ -156,7 +154,7 @@ impl<E: Env> Shard<E> {
         }
     }
 
-    fn check_poison(&self) -> Result<()> {
+    pub(super) fn check_poison(&self) -> Result<()> {
         match self.0.wal.poisoned() {
             Some(cause) => Err(Error::Poisoned {
                 shard: self.id(),

@@ -18,6 +18,7 @@
 
 mod create;
 mod flush;
+mod news;
 mod read;
 mod recovery;
 mod scan;
@@ -29,7 +30,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use lightning_io::{Env, TaskClass};
+use lightning_io::{Env, TaskClass, catch_panic};
 
 use crate::clock::Clock;
 use crate::config::ShardConfig;
@@ -109,6 +110,24 @@ struct Inner<E: Env> {
     counters: Counters,
 }
 
+/// A task that closing waits for, counted from before it is spawned until it has ended.
+struct Counted<E: Env>(Shard<E>);
+
+impl<E: Env> Counted<E> {
+    fn new(shard: &Shard<E>) -> Self {
+        shard.0.tasks.set(shard.0.tasks.get() + 1);
+        Self(shard.clone())
+    }
+}
+
+impl<E: Env> Drop for Counted<E> {
+    fn drop(&mut self) {
+        let inner = &self.0.0;
+        inner.tasks.set(inner.tasks.get() - 1);
+        inner.tasks_ended.occur();
+    }
+}
+
 #[derive(Debug, Default)]
 struct Counters {
     gets: Cell<u64>,
@@ -141,20 +160,26 @@ impl<E: Env> Shard<E> {
 
     /// Runs a read or a check in a task of its own; closing waits for it.
     fn spawn_counted(&self, future: impl Future<Output = ()> + 'static) {
-        let inner = &self.0;
-        inner.tasks.set(inner.tasks.get() + 1);
-        let shard = self.clone();
+        let counted = Counted::new(self);
         let task = async move {
-            let outcome = lightning_io::catch_panic(future).await;
-            let inner = &shard.0;
-            inner.tasks.set(inner.tasks.get() - 1);
-            inner.tasks_ended.occur();
-            if let Err(panic) = outcome {
-                shard.fail(&panic.to_string());
-            }
+            counted.0.contain(future).await;
+            drop(counted);
         };
         // The task answers for itself; nobody joins it.
-        drop(inner.env.spawn(TaskClass::Foreground, task));
+        drop(self.0.env.spawn(TaskClass::Foreground, task));
+    }
+
+    /// Runs a part of the shard whose panic poisons the shard and goes no further: there is no
+    /// output then, and what the part was about to answer is dropped.
+    async fn contain<T>(&self, part: impl Future<Output = T>) -> Option<T> {
+        match catch_panic(part).await {
+            Ok(output) => Some(output),
+            Err(panic) => {
+                tracing::error!(shard = %self.id(), %panic, "a part of the shard panicked");
+                self.fail(&panic.to_string());
+                None
+            }
+        }
     }
 
     /// Poisons the shard: no more writes, here or on its peers.

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_channel::oneshot;
-use lightning_io::{BLOCK_BYTES, Env, File, JoinHandle, TaskClass, to_u64};
+use lightning_io::{BLOCK_BYTES, Env, File, JoinHandle, to_u64};
 
 use super::commit::{self, Ops};
 use super::group::Group;
@@ -20,7 +20,7 @@ use super::reader::LogEnd;
 use super::record::{RecordHash, RecordHeader, RecordKind, record_bytes};
 use super::segment::SegmentFile;
 use super::segments::{Segment, Segments, verify_segment};
-use crate::signal::Signal;
+use crate::signal::{Event, Signal};
 use crate::{Corruption, Error, Lsn, Result, ShardId, Timestamp};
 
 /// A group of relaxed commits is written once it is this large, without waiting for its interval:
@@ -98,6 +98,8 @@ pub(super) struct Inner<E: Env, W> {
     pub(super) room: Signal,
     /// Raised when the log is poisoned or closed.
     pub(super) poison: Signal,
+    /// Raised when a spare was prepared or could not be.
+    pub(super) prepared: Event,
     pub(super) writer: RefCell<Option<JoinHandle<()>>>,
     pub(super) relaxed_timer_armed: Cell<bool>,
     pub(super) mark_timer_armed: Cell<bool>,
@@ -195,15 +197,14 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
             work: Signal::default(),
             room: Signal::default(),
             poison: Signal::default(),
+            prepared: Event::default(),
             writer: RefCell::new(None),
             relaxed_timer_armed: Cell::new(false),
             mark_timer_armed: Cell::new(false),
         }));
         let spare = wal.prepare(config.segment_bytes_first).await?;
         wal.activate(spare, 0).await?;
-        let task = wal.clone();
-        let writer = env.spawn(TaskClass::Wal, async move { task.run().await });
-        *wal.0.writer.borrow_mut() = Some(writer);
+        wal.start_writer();
         Ok(wal)
     }
 
@@ -320,6 +321,11 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
         self.0.state.borrow().poisoned.clone()
     }
 
+    /// Whether the log was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.state.borrow().closed
+    }
+
     /// Frees the segments that lie wholly at or below a durable checkpoint.
     ///
     /// # Errors
@@ -382,6 +388,10 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
             && let Err(panic) = writer.await
         {
             self.fail(&panic.to_string());
+        }
+        // A file that is on its way must not meet the next opening.
+        while self.0.state.borrow().preparing {
+            self.0.prepared.next().await;
         }
         self.0.state.borrow_mut().closed = true;
         self.0.room.raise();
