@@ -20,6 +20,7 @@ pub mod report;
 pub mod sequential;
 mod shrink;
 mod spy;
+pub mod sweep;
 mod workload;
 
 pub use life::{Outcome, run};
