@@ -6,15 +6,18 @@ use std::path::Path;
 
 use super::Image;
 use super::blocks::block_of;
-use crate::{BLOCK_BYTES, to_usize};
+use crate::{BLOCK_BYTES, to_u64, to_usize};
 
 impl Image {
-    /// One byte, durable or not; `None` beyond the end or without such a file.
-    pub fn read_byte(&self, path: &Path, offset: u64) -> Option<u8> {
+    /// Some bytes, durable or not; `None` when the file does not reach that far or is not there.
+    pub fn read_range(&self, path: &Path, offset: u64, len: usize) -> Option<Vec<u8>> {
         let file = self.file(self.resolve(path).ok()?)?;
-        let mut byte = [0];
-        (offset < file.data.len()).then(|| file.data.read(offset, &mut byte))?;
-        Some(byte[0])
+        if offset.checked_add(to_u64(len))? > file.data.len() {
+            return None;
+        }
+        let mut bytes = vec![0; len];
+        file.data.read(offset, &mut bytes);
+        Some(bytes)
     }
 
     /// Flips the bits of one byte that are set in `mask`; false when the file or the byte is not
@@ -62,15 +65,14 @@ mod tests {
         image.write_file(path, &[7; 3 * BLOCK_BYTES]);
         let copy = image.clone();
         assert!(image.flip_bits(path, 4097, 0x81));
-        assert_eq!(image.read_byte(path, 4097), Some(7 ^ 0x81));
-        assert_eq!(copy.read_byte(path, 4097), Some(7));
+        assert_eq!(image.read_range(path, 4096, 2), Some(vec![7, 7 ^ 0x81]));
+        assert_eq!(copy.read_range(path, 4097, 1), Some(vec![7]));
         assert!(image.flip_bits(path, 4097, 0x81));
         assert_eq!(image.read_file(path), copy.read_file(path));
         assert!(image.replace_blocks(path, 4096, &[9; 2 * BLOCK_BYTES]));
-        assert_eq!(image.read_byte(path, 4095), Some(7));
-        assert_eq!(image.read_byte(path, 4096), Some(9));
+        assert_eq!(image.read_range(path, 4095, 2), Some(vec![7, 9]));
         assert!(!image.replace_blocks(path, 8192, &[9; 2 * BLOCK_BYTES]));
-        assert_eq!(image.read_byte(path, 3 * 4096), None);
+        assert_eq!(image.read_range(path, 3 * 4096, 1), None);
         assert!(!image.flip_bits(Path::new("db/other"), 0, 1));
     }
 }

@@ -406,11 +406,6 @@ impl World {
         self.with_image_ref(|image| image.read_file(path))
     }
 
-    /// One byte as it is now, durable or not; `None` beyond the end or without such a file.
-    pub fn read_byte(&self, path: &Path, offset: u64) -> Option<u8> {
-        self.with_image_ref(|image| image.read_byte(path, offset))
-    }
-
     /// Puts a durable file in place; see [`Image::write_file`].
     pub fn write_file(&self, path: &Path, bytes: &[u8]) {
         let mut state = self.shared.state.borrow_mut();

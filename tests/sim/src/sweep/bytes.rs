@@ -193,8 +193,8 @@ impl Case<'_> {
     /// Whether the file has what was there before the damage; of what is there twice, anything but
     /// the damage, as a copy may have been replaced by a newer one.
     fn is_right_again(&self, image: &Image) -> bool {
-        let now = |at| image.read_byte(self.file, self.offset + to_u64(at));
-        let holds = |bytes: &[u8]| (0..bytes.len()).all(|at| now(at) == Some(bytes[at]));
+        let now = image.read_range(self.file, self.offset, self.was.len());
+        let holds = |bytes: &[u8]| now.as_deref() == Some(bytes);
         holds(self.was) || self.region.is_doubled() && !holds(self.is)
     }
 }
@@ -322,7 +322,8 @@ fn sweep_sample(
         let stratum = &strata[at];
         let nth = number + stratum.cases - ends[at];
         let (offset, change) = stratum.case(nth, &mut Rng::stream(seed, number));
-        let was = image.read_byte(&stratum.file, offset).unwrap_or(0);
+        let was = image.read_range(&stratum.file, offset, 1);
+        let was = was.expect("the layout ends where the file ends")[0];
         let mask = match change {
             8 => was,
             9 => !was,

@@ -10,7 +10,7 @@
 //! * what lies behind the last record of a segment, up to its second header;
 //! * a mark that ends the log: it holds nothing but that the record before it is durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -242,14 +242,18 @@ impl Reference {
 /// The current tree: what each unit is for.
 struct Tree<'a> {
     bytes: &'a [u8],
-    units: BTreeMap<u64, Region>,
+    /// Every unit that is taken.
+    units: BTreeSet<u64>,
+    /// The pages and blobs that take them.
+    extents: Regions,
 }
 
 impl<'a> Tree<'a> {
     fn decode(bytes: &'a [u8], superblock: &Superblock) -> Result<Regions, String> {
         let mut tree = Self {
             bytes,
-            units: BTreeMap::from([(0, Region::TreeHeader)]),
+            units: BTreeSet::from([0]),
+            extents: vec![(block_range(0), Region::TreeHeader)],
         };
         if superblock.levels > 0 {
             tree.page(superblock.root, superblock.levels - 1)?;
@@ -259,11 +263,26 @@ impl<'a> Tree<'a> {
             tree.check_space_map(map)?;
             tree.blob(map, Region::SpaceMap)?;
         }
-        let count = to_u64(bytes.len() / BLOCK_BYTES);
-        let region = |unit| *tree.units.get(&unit).unwrap_or(&Region::FreeUnit);
-        Ok((0..count)
-            .map(|unit| (block_range(unit), region(unit)))
-            .collect())
+        Ok(tree.regions())
+    }
+
+    /// The extents in order, and the gaps between them.
+    fn regions(mut self) -> Regions {
+        self.extents.sort_by_key(|(range, _)| range.start);
+        let mut regions = Regions::new();
+        let mut end = 0;
+        for (range, region) in self.extents {
+            if end < range.start {
+                regions.push((end..range.start, Region::FreeUnit));
+            }
+            end = range.end;
+            regions.push((range, region));
+        }
+        let len = to_u64(self.bytes.len());
+        if end < len {
+            regions.push((end..len, Region::FreeUnit));
+        }
+        regions
     }
 
     /// The bytes of an extent, whose units are noted and whose checksum is right.
@@ -274,11 +293,14 @@ impl<'a> Tree<'a> {
         region: Region,
     ) -> Result<&'a [u8], String> {
         let units = to_u64(len.div_ceil(BLOCK_BYTES));
-        for unit in reference.unit..reference.unit + units {
-            if self.units.insert(unit, region).is_some() {
+        let end = reference.unit + units;
+        for unit in reference.unit..end {
+            if !self.units.insert(unit) {
                 return Err(format!("unit {unit} has two owners"));
             }
         }
+        let range = block_range(reference.unit).start..block_range(end).start;
+        self.extents.push((range, region));
         let start = to_usize(reference.unit) * BLOCK_BYTES;
         let bytes = self.bytes.get(start..start + to_usize(units) * BLOCK_BYTES);
         let bytes = bytes.ok_or("an extent beyond the end")?;
@@ -331,13 +353,13 @@ impl<'a> Tree<'a> {
         let bits = bits.ok_or("a space map beyond the end")?;
         for unit in 0..to_u64(bits.len()) * 8 {
             let taken = bits[to_usize(unit / 8)] >> (unit % 8) & 1 == 1;
-            if taken != self.units.contains_key(&unit) {
+            if taken != self.units.contains(&unit) {
                 return Err(format!("unit {unit}: the space map says taken: {taken}"));
             }
         }
         let beyond = self
             .units
-            .keys()
+            .iter()
             .find(|unit| **unit >= to_u64(bits.len()) * 8);
         beyond.map_or(Ok(()), |unit| {
             Err(format!("unit {unit} is not in the space map"))

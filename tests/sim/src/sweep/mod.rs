@@ -9,10 +9,12 @@ mod jobs;
 mod judge;
 mod layout;
 mod sample;
+mod swaps;
 
 pub use bytes::{ByteFigures, Classes, sweep_bytes};
 pub use layout::Region;
 pub use sample::Ending;
+pub use swaps::sweep_swaps;
 
 /// How much of a sweep is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
