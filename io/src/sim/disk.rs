@@ -259,7 +259,7 @@ impl Disk {
         self.rot(now);
         let (op, range) = (request.op(), request.range());
         let place = request.place;
-        let scripted = self.faults.scripted(op, &place.path);
+        let scripted = self.faults.scripted(op, &place.path, range, now);
         let result = match request.call {
             Call::Read { node, offset, len } => {
                 let read = self.read(node, &place, offset, len, scripted, now);

@@ -227,6 +227,33 @@ pub struct Script {
     pub error: IoErrorKind,
 }
 
+/// A call that a script made fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Strike {
+    /// The kind of call.
+    pub op: IoOp,
+    /// The file or directory.
+    pub path: PathBuf,
+    /// First byte and byte count, for reads and writes.
+    pub range: Option<(u64, usize)>,
+    /// When it failed.
+    pub at: Duration,
+}
+
+/// Strikes that are remembered: the first ones say what went wrong, and a program that tries again
+/// for hours must not fill the memory.
+const STRIKES_KEPT: usize = 1 << 10;
+
+/// A script under way.
+#[derive(Debug)]
+struct Running {
+    script: Script,
+    /// Matching calls so far.
+    seen: u64,
+    /// Whether the calls after the `nth` fail as well.
+    lasting: bool,
+}
+
 /// One damage done on purpose, or one operation that was made to fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
@@ -265,7 +292,8 @@ pub(super) struct Faults {
     pub(super) config: FaultConfig,
     streams: Vec<Rng>,
     fired: [u64; Fault::COUNT],
-    scripts: Vec<(Script, u64)>,
+    scripts: Vec<Running>,
+    strikes: Vec<Strike>,
 }
 
 impl Faults {
@@ -277,6 +305,7 @@ impl Faults {
             streams: Fault::ALL.iter().map(stream).collect(),
             fired: [0; Fault::COUNT],
             scripts: Vec::new(),
+            strikes: Vec::new(),
         }
     }
 
@@ -335,28 +364,56 @@ impl Faults {
         counts.filter(|&(_, count)| count > 0).collect()
     }
 
-    pub(super) fn add_script(&mut self, script: Script) {
-        self.scripts.push((script, 0));
+    pub(super) fn add_script(&mut self, script: Script, lasting: bool) {
+        self.scripts.push(Running {
+            script,
+            seen: 0,
+            lasting,
+        });
+    }
+
+    pub(super) fn clear_scripts(&mut self) {
+        self.scripts.clear();
+    }
+
+    /// The first calls that scripts made fail.
+    pub(super) fn strikes(&self) -> &[Strike] {
+        &self.strikes
     }
 
     /// Counts a call for every script that it matches and returns the error of one whose turn it
     /// is.
-    pub(super) fn scripted(&mut self, op: IoOp, path: &Path) -> Option<IoErrorKind> {
+    pub(super) fn scripted(
+        &mut self,
+        op: IoOp,
+        path: &Path,
+        range: Option<(u64, usize)>,
+        now: u64,
+    ) -> Option<IoErrorKind> {
         if self.scripts.is_empty() {
             return None;
         }
         let text = path.to_string_lossy();
         let mut error = None;
-        for (script, seen) in &mut self.scripts {
+        for running in &mut self.scripts {
+            let script = &running.script;
             if script.op == op && text.contains(script.path.as_str()) {
-                if *seen == script.nth {
+                if running.seen == script.nth || running.lasting && running.seen > script.nth {
                     error = Some(script.error.clone());
                 }
-                *seen += 1;
+                running.seen += 1;
             }
         }
         if error.is_some() {
             self.fire(Fault::Scripted);
+            if self.strikes.len() < STRIKES_KEPT {
+                self.strikes.push(Strike {
+                    op,
+                    path: path.to_path_buf(),
+                    range,
+                    at: Duration::from_nanos(now),
+                });
+            }
         }
         error
     }

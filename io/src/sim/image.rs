@@ -165,11 +165,7 @@ impl Image {
 
     /// Flips one bit at rest; false when the file or the byte is not there.
     pub fn flip_bit(&mut self, path: &Path, offset: u64, bit: u8) -> bool {
-        let Ok(node) = self.resolve(path) else {
-            return false;
-        };
-        self.file_mut(node)
-            .is_some_and(|file| file.data.flip(offset, 1 << (bit % 8)))
+        self.flip_bits(path, offset, 1 << (bit % 8))
     }
 
     /// Every file by path, without a leading slash, sorted.

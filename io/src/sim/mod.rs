@@ -4,6 +4,7 @@
 //! long an operation takes, what a crash keeps, which fault strikes where. A failure is reported as
 //! its seed and replayed by it.
 
+mod at_rest;
 mod blocks;
 mod crash;
 mod disk;
@@ -20,7 +21,7 @@ mod world;
 
 pub use crash::{CrashModel, CrashReport};
 pub use env::{SimEnv, SimFile, SimLock};
-pub use faults::{Damage, Fault, FaultConfig, Knob, Script, Space};
+pub use faults::{Damage, Fault, FaultConfig, Knob, Script, Space, Strike};
 pub use image::Image;
 pub use port::{SimPort, SimSubmitter};
 pub use rng::{PPM, Rng};

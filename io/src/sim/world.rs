@@ -38,7 +38,7 @@ use super::crash::CrashModel;
 use super::disk::{Disk, nanos};
 use super::env::SimEnv;
 use super::executor::{CLIENTS, Cut, Limits, Shared, State, Stop, Streams};
-use super::faults::{Damage, Fault, FaultConfig, Faults, Script, Space};
+use super::faults::{Damage, Fault, FaultConfig, Faults, Script, Space, Strike};
 use super::image::Image;
 use super::port::{self, SimPort, SimSubmitter};
 use super::rng::{PPM, Rng};
@@ -358,12 +358,24 @@ impl World {
 
     /// Makes one call fail.
     pub fn add_script(&self, script: Script) {
-        self.shared
-            .state
-            .borrow_mut()
-            .disk
-            .faults
-            .add_script(script);
+        let mut state = self.shared.state.borrow_mut();
+        state.disk.faults.add_script(script, false);
+    }
+
+    /// Makes one call fail and every later one that matches, until the scripts are cleared.
+    pub fn add_lasting_script(&self, script: Script) {
+        let mut state = self.shared.state.borrow_mut();
+        state.disk.faults.add_script(script, true);
+    }
+
+    /// Ends all scripts: what failed by them works again.
+    pub fn clear_scripts(&self) {
+        self.shared.state.borrow_mut().disk.faults.clear_scripts();
+    }
+
+    /// The calls that scripts made fail, oldest first; of very many the first.
+    pub fn strikes(&self) -> Vec<Strike> {
+        self.shared.state.borrow().disk.faults.strikes().to_vec()
     }
 
     /// Changes the size of the disk; `None` gives all space back.

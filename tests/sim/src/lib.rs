@@ -23,6 +23,7 @@ pub mod sequential;
 mod session;
 mod shrink;
 mod spy;
+pub mod sweep;
 mod workload;
 
 pub use life::{Outcome, run};

@@ -536,6 +536,35 @@ fn a_script_fails_each_call_in_turn() {
 }
 
 #[test]
+fn a_lasting_script_fails_every_call_from_its_own_on_until_it_is_cleared() {
+    let world = world(1);
+    let env = world.env(0);
+    world.add_lasting_script(Script {
+        op: IoOp::Write,
+        path: "file".to_owned(),
+        nth: 1,
+        error: IoErrorKind::NoSpace,
+    });
+    world
+        .run(async {
+            let file = create(&env, "file", Access::ReadWrite).await;
+            file.write_at(0, page(1)).await.unwrap();
+            for _ in 0..3 {
+                let failed = file.write_at(4096, page(2)).await.unwrap_err();
+                assert_eq!(failed.kind(), &IoErrorKind::NoSpace);
+            }
+            world.clear_scripts();
+            file.write_at(4096, page(3)).await.unwrap();
+        })
+        .unwrap();
+    let strikes = world.strikes();
+    assert_eq!(strikes.len(), 3);
+    assert_eq!(strikes[0].range, Some((4096, 4096)));
+    assert!(strikes.iter().all(|strike| strike.op == IoOp::Write));
+    assert!(strikes[0].path.ends_with("file") && strikes[0].at <= strikes[2].at);
+}
+
+#[test]
 fn a_handle_for_reading_refuses_writes_and_odd_offsets_are_refused() {
     let world = world(1);
     let env = world.env(0);
