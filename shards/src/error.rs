@@ -197,6 +197,15 @@ impl Error {
         matches!(self, Self::Io(error) if matches!(error.op(), IoOp::Sync | IoOp::SyncDir))
     }
 
+    /// Whether stored bytes are damaged or cannot be read, which concerns some keys and no others.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        match self {
+            Self::Corruption(_) => true,
+            Self::Io(error) => error.op() == IoOp::Read,
+            _ => false,
+        }
+    }
+
     /// Whether a write failed, for another reason than space.
     pub(crate) fn is_failed_write(&self) -> bool {
         matches!(self, Self::Io(error) if error.op() == IoOp::Write) && !self.is_no_space()

@@ -36,7 +36,7 @@ use crate::clock::Clock;
 use crate::config::ShardConfig;
 use crate::memtable::Memtable;
 use crate::message::ScanId;
-use crate::signal::Event;
+use crate::signal::{Event, Signal};
 use crate::superblock::Superblock;
 use crate::tree::{Tree, TreeView};
 use crate::wal::{RecordHash, Wal};
@@ -78,7 +78,7 @@ struct Sealed {
 /// * Every commit at or below the superblock's checkpoint is in the tree; every later one is in
 ///   `sealed` or in `active`.
 /// * `view` is the tree's current root.
-/// * At most one flush runs, and it runs exactly while `sealed` is there.
+/// * At most one flush runs, and it runs while `sealed` is there, until closing gives it up.
 struct Inner<E: Env> {
     env: E,
     owner: FileOwner,
@@ -96,8 +96,14 @@ struct Inner<E: Env> {
     deferred: RefCell<VecDeque<Deferred>>,
     /// Why the last attempt at a flush failed, until one succeeds.
     flush_error: RefCell<Option<Error>>,
-    /// Raised when a flush ends, well or not.
+    /// Tasks that flush: besides the one at work, those before it may still free their log.
+    flushing: Cell<usize>,
+    /// Raised when an attempt at a flush ends, well or not.
     flush_ended: Event,
+    /// Raised when a flush that waits to try again should do so now.
+    flush_wanted: Signal,
+    /// Whether closing has given up on a flush that cannot succeed.
+    flush_given_up: Cell<bool>,
     /// Why no more writes are taken: this shard or a peer failed.
     refused: RefCell<Option<Error>>,
 

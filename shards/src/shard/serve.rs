@@ -131,6 +131,7 @@ impl<E: Env> Shard<E> {
             inner.tasks_ended.next().await;
         }
         let flushed = self.flush_all().await;
+        self.give_up_flush().await;
         let closed = inner.wal.close().await;
         if let Err(error) = &flushed {
             tracing::warn!(shard = %self.id(), %error, "closed without a flush");
@@ -138,9 +139,12 @@ impl<E: Env> Shard<E> {
         closed
     }
 
+    /// Reads and checks everything that is on disk.
     async fn verify(&self) -> Result<VerifyReport> {
         let inner = &self.0;
-        self.flush_all().await?;
+        // What cannot be flushed is no reason not to check what is there.
+        let unflushed = self.flush_all().await.err();
+        self.check_poison()?;
         let view = inner.tree.view();
         let tree = inner.tree.verify(&view, &mut |_| ()).await?;
         let mut report = VerifyReport {
@@ -149,6 +153,14 @@ impl<E: Env> Shard<E> {
         };
         report.damages.extend(inner.wal.verify().await?);
         report.damages.extend(inner.superblock.verify().await?);
+        if let Some(Error::Corruption(damage)) = unflushed
+            && report
+                .damages
+                .iter()
+                .all(|known| known.place != damage.place)
+        {
+            report.damages.push(*damage);
+        }
         Ok(report)
     }
 
@@ -157,12 +169,7 @@ impl<E: Env> Shard<E> {
         self.drop_abandoned_scans();
         let inner = &self.0;
         let (wal, tree) = (inner.wal.stats(), inner.tree.stats());
-        let sealed = inner
-            .sealed
-            .borrow()
-            .as_ref()
-            .map_or(0, |sealed| sealed.table.borrow().bytes());
-        let memtables = inner.active.borrow().borrow().bytes() + sealed;
+        let memtables = inner.active.borrow().borrow().bytes() + self.sealed_bytes();
         let counters = &inner.counters;
         ShardStats {
             shard: self.id(),
@@ -175,6 +182,8 @@ impl<E: Env> Shard<E> {
             scans_open: to_u64(inner.scans.borrow().len()),
             writes_deferred: counters.deferred.get(),
             memtable_bytes: to_u64(memtables),
+            memtable_budget_bytes: to_u64(2 * inner.config.memtable_bytes()),
+            flush_blocked: inner.flush_error.borrow().is_some(),
             flushes: counters.flushes.get(),
             wal_commits: wal.commits,
             wal_records: wal.records,

@@ -278,6 +278,11 @@ impl Level {
         });
     }
 
+    /// Where the open range begins, while there is one.
+    pub(super) fn lower(&self) -> Option<&[u8]> {
+        self.lower.as_deref()
+    }
+
     /// Whether the open range holds too little for a page of its own.
     pub(super) fn is_underfull(&self) -> bool {
         self.lower.is_some()

@@ -18,6 +18,7 @@ mod leaf;
 mod leaf_builder;
 mod level;
 mod lookup;
+mod open_leaf;
 mod page;
 mod space;
 mod state;

@@ -16,7 +16,7 @@ use super::commit::{self, Commit};
 use super::record::{HEADER_BYTES, RecordError, RecordHash, RecordHeader, record_bytes};
 use super::segment::RECORDS;
 use super::segments::{Segment, Segments};
-use crate::{Error, Lsn, Result};
+use crate::{Error, Lsn, Result, ShardId};
 
 /// How much of a segment is read at once: large enough for the device's full rate.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -285,6 +285,11 @@ impl<E: Env> Replay<E> {
             self.reader.offset,
             what,
         )
+    }
+
+    /// The shard whose log it is.
+    pub(crate) fn shard(&self) -> ShardId {
+        self.reader.segment.header.owner.shard
     }
 
     /// Makes sure that what was read cannot vanish in the next crash.
