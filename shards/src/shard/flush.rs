@@ -49,15 +49,17 @@ impl<E: Env> Shard<E> {
         let shard = self.clone();
         let flush = async move {
             shard.contain(shard.flush_sealed()).await;
-            shard.0.flushing.set(false);
+            shard.0.flushing.set(shard.0.flushing.get() - 1);
             if planted!("lose_flush_wake") {
                 return;
             }
             shard.0.flush_ended.occur();
+            // Last, as they may fill the next memtable and start its flush.
+            shard.contain(async { shard.resume_deferred() }).await;
         };
         // The flush reports by itself; nobody joins it.
         drop(self.0.env.spawn(TaskClass::Flush, flush));
-        self.0.flushing.set(true);
+        self.0.flushing.set(self.0.flushing.get() + 1);
     }
 
     /// Flushes until it succeeds, the shard is poisoned, or closing gives it up.
@@ -70,7 +72,6 @@ impl<E: Env> Shard<E> {
             let error = match self.flush_once(&sealed).await {
                 Ok(()) => {
                     self.0.flush_error.replace(None);
-                    self.resume_deferred();
                     return;
                 }
                 Err(error) => error,
@@ -113,7 +114,7 @@ impl<E: Env> Shard<E> {
     pub(super) async fn give_up_flush(&self) {
         self.0.flush_given_up.set(true);
         self.0.flush_wanted.raise();
-        while self.0.flushing.get() {
+        while self.0.flushing.get() > 0 {
             self.0.flush_ended.next().await;
         }
     }
@@ -194,7 +195,7 @@ impl<E: Env> Shard<E> {
     /// Waits for the flush under way; one that failed before is tried again at once.
     async fn wait_for_flush(&self) -> Result<()> {
         self.0.flush_wanted.raise();
-        let mut attempted = !self.0.flushing.get();
+        let mut attempted = self.0.flushing.get() == 0;
         loop {
             self.check_poison()?;
             if self.0.sealed.borrow().is_none() {
@@ -203,7 +204,7 @@ impl<E: Env> Shard<E> {
             if let Some(error) = self.0.flush_error.borrow().clone().filter(|_| attempted) {
                 return Err(error);
             }
-            if !self.0.flushing.get() {
+            if self.0.flushing.get() == 0 {
                 return Err(Error::Closed);
             }
             self.0.flush_ended.next().await;

@@ -96,7 +96,8 @@ struct Inner<E: Env> {
     deferred: RefCell<VecDeque<Deferred>>,
     /// Why the last attempt at a flush failed, until one succeeds.
     flush_error: RefCell<Option<Error>>,
-    flushing: Cell<bool>,
+    /// Tasks that flush: besides the one at work, those before it may still free their log.
+    flushing: Cell<usize>,
     /// Raised when an attempt at a flush ends, well or not.
     flush_ended: Event,
     /// Raised when a flush that waits to try again should do so now.

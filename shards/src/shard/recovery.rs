@@ -96,7 +96,7 @@ impl<E: Env> Shard<E> {
             sealed: RefCell::new(None),
             deferred: RefCell::new(VecDeque::new()),
             flush_error: RefCell::new(recovery.stuck),
-            flushing: Cell::new(false),
+            flushing: Cell::new(0),
             flush_ended: Event::default(),
             flush_wanted: Signal::default(),
             flush_given_up: Cell::new(false),
