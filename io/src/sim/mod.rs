@@ -6,6 +6,7 @@
 
 mod blocks;
 mod crash;
+mod cut;
 mod disk;
 mod env;
 mod executor;
@@ -19,12 +20,13 @@ mod transfer;
 mod world;
 
 pub use crash::{CrashModel, CrashReport};
+pub use cut::CrashPoint;
 pub use env::{SimEnv, SimFile, SimLock};
 pub use faults::{Damage, Fault, FaultConfig, Knob, Script, Space};
 pub use image::Image;
 pub use port::{SimPort, SimSubmitter};
 pub use rng::{PPM, Rng};
-pub use world::{CrashPoint, Failure, SimConfig, World};
+pub use world::{Failure, SimConfig, World};
 
 #[cfg(test)]
 mod tests;

@@ -185,7 +185,8 @@ impl Plan {
     /// Draws where a life ends; `None` is when its work is done.
     pub(crate) fn crash_point(rng: &mut Rng) -> Option<CrashPoint> {
         match rng.below(10) {
-            0..5 => Some(CrashPoint::AfterIos(log_uniform(rng, 12))),
+            0..2 => Some(CrashPoint::AfterIos(log_uniform(rng, 12))),
+            2..5 => Some(CrashPoint::DuringWrite(log_uniform(rng, 12))),
             5..7 => Some(CrashPoint::AfterPolls(log_uniform(rng, 15))),
             7 => {
                 let micros = log_uniform(rng, 18);
