@@ -24,11 +24,12 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use crossbeam_queue::SegQueue;
 
+use super::cut::Cut;
 use super::disk::{Disk, Outcome, Request};
 use super::faults::Fault;
 use super::rng::Rng;
 use super::trace::{Mark, Trace};
-use crate::{TaskClass, to_u64};
+use crate::{IoOp, TaskClass, to_u64};
 
 /// A shard's tasks, or (number 0) those of the clients.
 pub(super) type Group = usize;
@@ -177,31 +178,6 @@ pub(super) enum Stop {
     Deadlock(String),
     Livelock(u64),
     AlreadyStopped,
-}
-
-/// Where a run is to be cut.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Cut {
-    pub(super) io_count: u64,
-    pub(super) pending_count: u64,
-    pub(super) now: u64,
-    pub(super) poll_count: u64,
-}
-
-impl Cut {
-    pub(super) const NEVER: Self = Self {
-        io_count: u64::MAX,
-        pending_count: u64::MAX,
-        now: u64::MAX,
-        poll_count: u64::MAX,
-    };
-
-    fn is_reached(&self, state: &State) -> bool {
-        state.io_count >= self.io_count
-            || state.pending_count >= self.pending_count
-            || state.now >= self.now
-            || state.poll_count >= self.poll_count
-    }
 }
 
 impl State {
@@ -368,6 +344,18 @@ impl State {
 
     fn stalled_until(&self, group: Group) -> u64 {
         self.stalls.get(group).copied().unwrap_or(0)
+    }
+
+    /// Whether the next thing to happen is that a write completes.
+    pub(super) fn write_is_due(&self) -> bool {
+        let next = self.timers.first_key_value();
+        let Some((&(time, _), &Event::Io(slot))) = next else {
+            return false;
+        };
+        let request = self.in_flight[slot]
+            .as_ref()
+            .and_then(|io| io.request.as_ref());
+        time <= self.now && request.is_some_and(|request| request.op() == IoOp::Write)
     }
 
     /// Lets the next event happen if its time has come.

@@ -7,6 +7,7 @@
 mod at_rest;
 mod blocks;
 mod crash;
+mod cut;
 mod disk;
 mod env;
 mod executor;
@@ -20,12 +21,13 @@ mod transfer;
 mod world;
 
 pub use crash::{CrashModel, CrashReport};
+pub use cut::CrashPoint;
 pub use env::{SimEnv, SimFile, SimLock};
 pub use faults::{Damage, Fault, FaultConfig, Knob, Script, Space, Strike};
 pub use image::Image;
 pub use port::{SimPort, SimSubmitter};
 pub use rng::{PPM, Rng};
-pub use world::{CrashPoint, Failure, SimConfig, World};
+pub use world::{Failure, SimConfig, World};
 
 #[cfg(test)]
 mod tests;

@@ -35,9 +35,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::crash::CrashModel;
+use super::cut::{CrashPoint, Cut};
 use super::disk::{Disk, nanos};
 use super::env::SimEnv;
-use super::executor::{CLIENTS, Cut, Limits, Shared, State, Stop, Streams};
+use super::executor::{CLIENTS, Limits, Shared, State, Stop, Streams};
 use super::faults::{Damage, Fault, FaultConfig, Faults, Script, Space, Strike};
 use super::image::Image;
 use super::port::{self, SimPort, SimSubmitter};
@@ -115,21 +116,6 @@ impl Default for SimConfig {
             trace_last: 0,
         }
     }
-}
-
-/// Where to cut a run off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CrashPoint {
-    /// When this many more I/O operations were carried out; the last one's task has not heard of
-    /// it.
-    AfterIos(u64),
-    /// When this many more I/O operations were carried out that a crash can take back: writes that
-    /// are not durable, changes of length and of directory entries.
-    AfterPending(u64),
-    /// At this virtual time since the world began.
-    AtTime(Duration),
-    /// After this many more polls of tasks.
-    AfterPolls(u64),
 }
 
 /// Why a run failed.
@@ -257,18 +243,7 @@ impl World {
         future: impl Future<Output = T>,
         point: CrashPoint,
     ) -> Result<Option<T>, Failure> {
-        let mut cut = Cut::NEVER;
-        match point {
-            CrashPoint::AfterIos(count) => cut.io_count = self.io_count().saturating_add(count),
-            CrashPoint::AfterPending(count) => {
-                let done = self.shared.state.borrow().pending_count;
-                cut.pending_count = done.saturating_add(count);
-            }
-            CrashPoint::AtTime(time) => cut.now = nanos(time),
-            CrashPoint::AfterPolls(count) => {
-                cut.poll_count = self.poll_count().saturating_add(count);
-            }
-        }
+        let cut = Cut::at(point, &self.shared.state.borrow());
         self.run_to(future, &cut)
     }
 

@@ -235,8 +235,9 @@ impl Plan {
     /// Draws where a life ends; `None` is when its work is done.
     pub(crate) fn crash_point(rng: &mut Rng) -> Option<CrashPoint> {
         match rng.below(10) {
-            0..3 => Some(CrashPoint::AfterIos(log_uniform(rng, 12))),
-            3..6 => Some(CrashPoint::AfterPending(log_uniform(rng, 7))),
+            0..2 => Some(CrashPoint::AfterIos(log_uniform(rng, 12))),
+            2..4 => Some(CrashPoint::DuringWrite(log_uniform(rng, 12))),
+            4..6 => Some(CrashPoint::AfterPending(log_uniform(rng, 7))),
             6 => Some(CrashPoint::AfterPolls(log_uniform(rng, 15))),
             7 => {
                 let micros = log_uniform(rng, 18);
