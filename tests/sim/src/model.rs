@@ -50,7 +50,7 @@ enum Outcome {
 /// A write's operations on one shard, the last one of each key.
 type PartOps = Vec<(KeyId, Option<Value>)>;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Part {
     durability: Durability,
     outcome: Outcome,
@@ -62,7 +62,7 @@ struct Part {
 }
 
 /// One shard's history since the last recovery.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct History {
     parts: Vec<Part>,
     /// For each key the cuts from which on it has a value, or none, oldest first.
@@ -174,7 +174,7 @@ pub(crate) struct Recovered {
 }
 
 /// The oracle of one run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Model {
     keys: Rc<Keys>,
     shards: Vec<History>,
