@@ -56,7 +56,7 @@ enum Outcome {
 /// A write's operations on one shard, the last one of each key.
 type PartOps = Vec<(KeyId, Option<Value>)>;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Part {
     durability: Durability,
     outcome: Outcome,
@@ -70,7 +70,7 @@ struct Part {
 }
 
 /// One shard's history.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct History {
     parts: Vec<Part>,
     /// Where the last recovery stood.
@@ -247,7 +247,7 @@ pub(crate) struct Claim {
 }
 
 /// The oracle of one run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Model {
     keys: Rc<Keys>,
     shards: Vec<History>,

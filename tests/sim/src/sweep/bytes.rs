@@ -4,7 +4,7 @@
 //! After each change the database is opened, every key is read, everything is scanned and checked.
 //! Each change must be *detected* (an error, or a damage in the check's report, that names the
 //! file), *repaired* (all content right, and the byte on disk right again, from a second copy), or
-//! *redundant* (all content right, nothing reported, and [`super::layout`] proves that the byte
+//! *redundant* (all content right, nothing reported, and `layout` proves that the byte
 //! holds nothing that counts).
 
 use std::collections::BTreeMap;

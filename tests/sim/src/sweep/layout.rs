@@ -178,9 +178,9 @@ fn crc(parts: &[&[u8]]) -> u64 {
 }
 
 /// Whether a framed block has its magic and its checksum.
-fn is_sound(block: &[u8], magic: &[u8; 8]) -> bool {
+fn is_sound(block: &[u8], magic: [u8; 8]) -> bool {
     block.len() == BLOCK_BYTES
-        && block.starts_with(magic)
+        && block.starts_with(&magic)
         && number::<4>(block, 12) == Ok(crc(&[&block[..12], &[0; 4], &block[16..]]))
 }
 
@@ -200,13 +200,13 @@ impl Superblock {
         let sound = blocks
             .iter()
             .enumerate()
-            .filter(|(at, block)| is_sound(block, b"LDBSUPER") && usize::from(block[34]) == *at);
+            .filter(|(at, block)| is_sound(block, *b"LDBSUPER") && usize::from(block[34]) == *at);
         let generation = |block: &[u8]| u64_at(block, 40).unwrap_or(0);
         let best = sound.max_by_key(|(_, block)| generation(block));
         let (_, block) = best.ok_or("no superblock is sound")?;
         // Both copies are there: the database is not damaged yet.
         let slot = to_usize(2 * (generation(block) % 2));
-        let whole = |at: usize| blocks.get(at).is_some_and(|b| is_sound(b, b"LDBSUPER"));
+        let whole = |at: usize| blocks.get(at).is_some_and(|b| is_sound(b, *b"LDBSUPER"));
         if blocks.len() != 4 || !whole(slot) || !whole(slot + 1) {
             return Err("the newest superblock is not there twice".to_owned());
         }
@@ -369,7 +369,7 @@ impl<'a> Tree<'a> {
 
 /// A segment that is in use.
 struct Segment<'a> {
-    path: &'a PathBuf,
+    path: &'a Path,
     bytes: &'a [u8],
     id: u64,
     epoch: u64,
@@ -379,12 +379,12 @@ struct Segment<'a> {
 
 impl<'a> Segment<'a> {
     /// The header that counts, if there is one.
-    fn decode(path: &'a PathBuf, bytes: &'a [u8]) -> Option<Self> {
+    fn decode(path: &'a Path, bytes: &'a [u8]) -> Option<Self> {
         let copies = [0, bytes.len().checked_sub(BLOCK_BYTES)?];
         let block = |at: usize| &bytes[at..at + BLOCK_BYTES];
         let sound = copies.into_iter().zip([0, 1]);
         let sound =
-            sound.filter(|&(at, copy)| is_sound(block(at), b"LDBWALSG") && block(at)[34] == copy);
+            sound.filter(|&(at, copy)| is_sound(block(at), *b"LDBWALSG") && block(at)[34] == copy);
         let id = |at: usize| u64_at(block(at), 40).unwrap_or(0);
         let (at, _) = sound.max_by_key(|&(at, _)| id(at))?;
         let field = |offset| u64_at(block(at), offset).ok();
@@ -445,12 +445,11 @@ fn decode_log(
 ) -> Result<(), String> {
     let mut segments = Vec::new();
     for (path, bytes) in logs {
-        match Segment::decode(path, bytes) {
-            Some(segment) => segments.push(segment),
-            None => {
-                let whole = (0..to_u64(bytes.len()), Region::SegmentUnused);
-                files.insert((*path).clone(), vec![whole]);
-            }
+        if let Some(segment) = Segment::decode(path, bytes) {
+            segments.push(segment);
+        } else {
+            let whole = (0..to_u64(bytes.len()), Region::SegmentUnused);
+            files.insert((*path).clone(), vec![whole]);
         }
     }
     segments.sort_by_key(|segment| segment.id);
@@ -461,7 +460,7 @@ fn decode_log(
         let len = to_u64(segment.bytes.len());
         if next.is_some_and(|next| next.base <= superblock.checkpoint + 1) {
             let whole = (0..len, Region::SegmentReleased);
-            files.insert(segment.path.clone(), vec![whole]);
+            files.insert(segment.path.to_path_buf(), vec![whole]);
             continue;
         }
         let records = segment.records();
@@ -488,7 +487,7 @@ fn decode_log(
             regions.push((end..header, Region::LogSpace));
         }
         regions.push((header..len, Region::SegmentHeader));
-        files.insert(segment.path.clone(), regions);
+        files.insert(segment.path.to_path_buf(), regions);
     }
     if last > durable {
         return Err(format!(
