@@ -6,8 +6,8 @@
 //!
 //! From the disk upwards: where things are (`address`, `file_header`, `state`), what they are
 //! (`page`, `leaf`, `inner`, `blob`), which units are taken (`space`, `versions`), reading and
-//! writing (`store`, `writer`), and the tree itself (`tree`, `lookup`, `cursor`, `level`, `update`,
-//! `verify`).
+//! writing (`store`, `writer`), the tree itself (`tree`, `lookup`, `cursor`, `level`, `update`), and
+//! reading all of it whatever its state (`walk`, `verify`, `reader`).
 
 mod address;
 mod blob;
@@ -32,6 +32,7 @@ mod tree;
 mod update;
 mod verify;
 mod versions;
+mod walk;
 mod wire;
 mod writer;
 
