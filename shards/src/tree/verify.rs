@@ -123,7 +123,11 @@ impl<E: Env> Check<'_, E> {
                         walk.skip_below();
                     }
                 }
-                WalkStep::Damage { unit, error, keys } => self.note(unit, error, Some(keys)),
+                WalkStep::Damage {
+                    reference,
+                    error,
+                    keys,
+                } => self.note(reference.unit, error, Some(keys)),
             }
             store.env.yield_if_needed().await;
         }

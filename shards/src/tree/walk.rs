@@ -26,7 +26,7 @@ pub(crate) enum WalkStep {
     Page(PageRef, Rc<Page>),
     /// A page that cannot be read, and the keys that it covers.
     Damage {
-        unit: u64,
+        reference: PageRef,
         error: Error,
         keys: KeyRange,
     },
@@ -80,7 +80,7 @@ impl<E: Env> Walk<E> {
                 Some(WalkStep::Page(reference, page))
             }
             Err(error) => Some(WalkStep::Damage {
-                unit: reference.unit,
+                reference,
                 error,
                 keys,
             }),
