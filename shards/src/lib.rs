@@ -22,6 +22,7 @@ mod memtable;
 mod message;
 mod root;
 mod router;
+mod salvage;
 mod shard;
 mod signal;
 mod stats;
@@ -39,6 +40,7 @@ pub use identity::{Identity, SHARDS_MAX};
 pub use message::{Durability, Lease, OpenScan, Reply, Request, ScanId, ScanPage, ScanRange};
 pub use root::{OpenMode, Root, finish_create, open_root};
 pub use router::Router;
+pub use salvage::{Loss, Lost, Salvage, SalvageConfig, SalvageReport, ShardSalvage, Sink};
 pub use shard::{Probe, Shard, Version};
 pub use stats::ShardStats;
 pub use types::{

@@ -13,7 +13,7 @@ use crate::identity::{self, Identity, SHARDS_MAX, State};
 use crate::{DatabaseId, Error, Result};
 
 /// The name of the lock file.
-const LOCK_FILE_NAME: &str = "LOCK";
+pub(crate) const LOCK_FILE_NAME: &str = "LOCK";
 
 /// What to do about a database that is there, or is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -271,6 +271,24 @@ impl<F: File> Superblock<F> {
     }
 }
 
+/// Reads every copy of every generation, for those who read what damage has left: each with its
+/// offset.
+///
+/// # Errors
+/// Those of the file operations.
+pub(crate) async fn read_slots<E: Env>(
+    env: &E,
+    path: &Path,
+) -> Result<Vec<(u64, std::result::Result<Slot, BlockError>)>> {
+    let file = env.open(path, Access::Read, Creation::MustExist).await?;
+    let mut slots = Vec::new();
+    for slot in 0..SLOTS {
+        let found = read_slot(&file, slot).await?;
+        slots.push((slot * to_u64(BLOCK_BYTES), found));
+    }
+    Ok(slots)
+}
+
 /// The slot of a copy of a generation.
 fn slot_of(generation: u64, copy: u64) -> u64 {
     if planted!("superblock_in_place") {
@@ -279,7 +297,8 @@ fn slot_of(generation: u64, copy: u64) -> u64 {
     (generation % GENERATIONS) * COPIES + copy
 }
 
-type Slot = (FileOwner, u64, Checkpoint);
+/// Whose it is, the generation and its content.
+pub(crate) type Slot = (FileOwner, u64, Checkpoint);
 
 async fn read_slot<F: File>(file: &F, slot: u64) -> Result<std::result::Result<Slot, BlockError>> {
     match file.read_at(slot * to_u64(BLOCK_BYTES), BLOCK_BYTES).await {

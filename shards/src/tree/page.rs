@@ -230,6 +230,20 @@ impl Page {
         Self::parse(bytes)
     }
 
+    /// What the first bytes of a unit say of the page that begins there: a reference to it, and its
+    /// level. Nothing of it is proven before the page was opened by that reference.
+    pub(super) fn claim(unit: &[u8]) -> Option<(PageRef, u8)> {
+        if unit.len() < HEADER_BYTES || u32_at(unit, MAGIC) != MAGIC_VALUE {
+            return None;
+        }
+        let reference = PageRef {
+            unit: u64_at(unit, UNIT),
+            len_bytes: u32_at(unit, LEN_BYTES),
+            checksum: u32_at(unit, CHECKSUM),
+        };
+        Some((reference, unit[LEVEL]))
+    }
+
     /// Takes a page that was built here and may not be sealed yet.
     ///
     /// # Errors

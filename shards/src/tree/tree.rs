@@ -282,7 +282,12 @@ impl<E: Env> Tree<E> {
     }
 }
 
-fn new_store<E: Env>(env: &E, file: E::File, owner: FileOwner, config: TreeConfig) -> Store<E> {
+pub(super) fn new_store<E: Env>(
+    env: &E,
+    file: E::File,
+    owner: FileOwner,
+    config: TreeConfig,
+) -> Store<E> {
     let space = Space::new(Bitmap::default(), TreeState::EMPTY.file_units);
     Store {
         env: env.clone(),

@@ -160,7 +160,8 @@ impl Ops {
         Ok(())
     }
 
-    fn push_stored(&mut self, flags: EntryFlags, stored_key: &[u8], value: &[u8]) {
+    /// Adds an operation whose stored key and value are known to keep their bounds.
+    pub(crate) fn push_stored(&mut self, flags: EntryFlags, stored_key: &[u8], value: &[u8]) {
         self.push_header(
             flags,
             stored_key.len() - StorageKey::PREFIX_BYTES,

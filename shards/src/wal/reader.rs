@@ -133,6 +133,34 @@ impl<E: Env> RecordReader<E> {
         Ok(durable)
     }
 
+    /// Goes on at the next sound record of this use of the segment, from the reader's place on, whose
+    /// LSN is not below the expected one: for those who read what damage has left. Whether anything
+    /// was behind the place, and the highest LSN that a record there calls durable.
+    pub(crate) async fn resync(&mut self) -> Result<(bool, Lsn)> {
+        let segment = self.segment.header;
+        let mut durable = Lsn::default();
+        while self.offset < segment.records_end() {
+            let at = self.load(BLOCK_BYTES).await?;
+            if let Ok((header, payload_bytes, _)) = RecordHeader::decode(&self.window()[at..])
+                && (header.epoch, header.shard) == (segment.epoch, segment.owner.shard)
+                && (self.expected..Lsn(u64::MAX)).contains(&header.lsn)
+            {
+                durable = durable.max(header.durable);
+                let bytes = record_bytes(to_usize(u64::from(payload_bytes)));
+                if to_u64(bytes) <= segment.records_end() - self.offset {
+                    let at = self.load(bytes).await?;
+                    if RecordHeader::open(&self.window()[at..at + bytes]).is_ok() {
+                        (self.expected, self.previous) = (header.lsn, header.previous);
+                        return Ok((true, durable));
+                    }
+                }
+            }
+            self.offset += to_u64(BLOCK_BYTES);
+            self.env.yield_if_needed().await;
+        }
+        Ok((false, durable))
+    }
+
     fn misfit(&self, header: &RecordHeader) -> Option<String> {
         let expected = &self.segment.header;
         if planted!("replay_stale_tail") {

@@ -173,6 +173,11 @@ impl RecordHeader {
         ))
     }
 
+    /// Whether bytes begin like a record, sound or not.
+    pub(crate) fn has_magic(bytes: &[u8]) -> bool {
+        bytes.starts_with(&MAGIC_BYTES)
+    }
+
     /// Reads a whole record: its header, its payload and its hash.
     ///
     /// `bytes` begins at the record and may go on behind it.

@@ -123,6 +123,9 @@ pub(crate) struct SegmentFile<F> {
     pub(crate) length: u64,
 }
 
+/// A place where a header lies, and what is there.
+pub(crate) type HeaderCopy = (u64, std::result::Result<SegmentHeader, BlockError>);
+
 /// What reading a file's two headers gave.
 #[derive(Debug)]
 pub(crate) enum Headers {
@@ -198,6 +201,20 @@ impl<F: File> SegmentFile<F> {
         Ok(())
     }
 
+    /// Reads the places where the headers lie, as far as the file has them; each with its offset.
+    pub(crate) async fn read_copies(&self) -> Result<Vec<HeaderCopy>> {
+        let block = to_u64(BLOCK_BYTES);
+        let last = self.length / block * block;
+        let mut copies = Vec::new();
+        for (copy, offset) in [(0, Some(0)), (1, last.checked_sub(block))] {
+            if let Some(offset) = offset.filter(|offset| offset + block <= last) {
+                let bytes = self.file.read_at(offset, BLOCK_BYTES).await?;
+                copies.push((offset, SegmentHeader::decode(&bytes, copy)));
+            }
+        }
+        Ok(copies)
+    }
+
     /// Reads the headers and picks the one that counts.
     pub(crate) async fn read_headers(&self, owner: FileOwner) -> Result<Headers> {
         if self.length < SEGMENT_BYTES_MIN || !self.length.is_multiple_of(to_u64(BLOCK_BYTES)) {
@@ -206,9 +223,8 @@ impl<F: File> SegmentFile<F> {
         }
         let mut best: Option<SegmentHeader> = None;
         let mut reason = Headers::Unused;
-        for (copy, offset) in [(0, 0), (1, self.length - to_u64(BLOCK_BYTES))] {
-            let block = self.file.read_at(offset, BLOCK_BYTES).await?;
-            match SegmentHeader::decode(&block, copy) {
+        for (_, copy) in self.read_copies().await? {
+            match copy {
                 Ok(header) if header.owner != owner => reason = Headers::Foreign(header.owner),
                 Ok(header) if header.length != self.length => {}
                 Ok(header) if best.is_none_or(|best| best.segment < header.segment) => {

@@ -238,7 +238,8 @@ impl<E: Env> Segments<E> {
     }
 }
 
-fn file_number(name: &str) -> Option<u64> {
+/// The number in the name of a segment's file; `None` for other files.
+pub(crate) fn file_number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(NAME_PREFIX)?;
     digits
         .bytes()
