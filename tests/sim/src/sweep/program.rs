@@ -455,7 +455,7 @@ impl Life {
                 .borrow()
                 .check_recovery(shard, floor, here, value);
             match recovered {
-                Ok(recovered) => self.model.borrow_mut().rebase(shard, recovered.cut),
+                Ok(recovered) => self.model.borrow_mut().rebase(shard, &recovered, []),
                 Err(what) => return self.violate(format!("recovery: {what}")),
             }
         }
