@@ -48,6 +48,8 @@ pub struct CallFigures {
     pub refused: u64,
     /// Lives in which it stopped taking writes.
     pub poisoned: u64,
+    /// Lives in which the fault came while it was closed.
+    pub closed: u64,
     /// Lives in which it took writes again, or went on all the while.
     pub went_on: u64,
     /// Deletions that a full disk kept from being taken.
@@ -68,6 +70,7 @@ impl AddAssign<&Self> for CallFigures {
         }
         self.refused += other.refused;
         self.poisoned += other.poisoned;
+        self.closed += other.closed;
         self.went_on += other.went_on;
         self.deletions_refused += other.deletions_refused;
         self.recovered += other.recovered;
@@ -89,8 +92,12 @@ impl fmt::Display for CallFigures {
         }
         writeln!(
             f,
-            "  not opened {}, poisoned {}, went on {}",
-            self.refused, self.poisoned, self.went_on
+            "  not opened {}, poisoned {}, went on {}, while closing {}, nothing struck {}",
+            self.refused,
+            self.poisoned,
+            self.went_on,
+            self.closed,
+            self.cases - self.struck.values().sum::<u64>()
         )?;
         if self.deletions_refused > 0 {
             writeln!(
@@ -199,6 +206,7 @@ fn live_and_recover(
     match end {
         End::NotOpened => figures.refused += 1,
         End::Poisoned => figures.poisoned += 1,
+        End::Closed => figures.closed += 1,
         End::WentOn => figures.went_on += 1,
     }
     let now = world.now();
@@ -218,6 +226,7 @@ fn live_and_recover(
 /// How a life with a fault ended.
 enum End {
     NotOpened,
+    Closed,
     Poisoned,
     WentOn,
 }
@@ -236,48 +245,52 @@ async fn live(
             figures.deletions_refused += check_full(life).await?;
         }
     }
+    // The fault is one of closing, then.
+    let closes = opened && world.faults_fired().is_empty();
+    let closed = closes && life.close().await;
     let strikes = world.strikes();
     world.clear_scripts();
     world.set_capacity(None);
     check_errors(life, world, case)?;
+    let poisoning = Poisoning::of(&strikes, case);
+    check_acknowledged(life, &strikes, case)?;
+    if closed && poisoning == Poisoning::Always {
+        return Err(format!("closed well after {strikes:?}"));
+    }
     if !opened {
         return Ok(End::NotOpened);
     }
-    world.client().sleep(RECOVERY).await;
-    let poisoning = Poisoning::of(&strikes, case);
-    check_acknowledged(life, &strikes, case)?;
-    let outcomes = life.probe(ATTEMPTS).await;
-    let refused = outcomes.iter().filter(|outcome| outcome.is_err()).count();
-    let end = match (refused, poisoning) {
-        (0, Poisoning::Never | Poisoning::Perhaps) => End::WentOn,
-        (SHARDS, Poisoning::Always | Poisoning::Perhaps) => End::Poisoned,
-        _ => {
-            let outcomes: Vec<String> = outcomes
-                .iter()
-                .map(|outcome| {
-                    outcome
-                        .as_ref()
-                        .err()
-                        .map_or("ok".to_owned(), Error::to_string)
-                })
-                .collect();
-            return Err(format!(
-                "{refused} of {SHARDS} shards refuse writes, poisoning {poisoning:?} at {strikes:?}: \
-                 {}",
-                outcomes.join("; ")
-            ));
-        }
-    };
-    if matches!(end, End::Poisoned) {
-        let kept = |outcome: &Result<(), Error>| matches!(outcome, Err(Error::Poisoned { .. }));
-        if !outcomes.iter().all(kept) {
-            return Err(format!("a poisoned database says {outcomes:?}"));
-        }
-        check_poisoned_reads(life).await?;
-    } else {
-        life.check_sound().await;
+    if closes {
+        return Ok(End::Closed);
     }
-    Ok(end)
+    world.client().sleep(RECOVERY).await;
+    use_again(life, poisoning).await
+}
+
+/// Uses a database whose fault was healed: it takes writes and is sound, or takes none and shows
+/// what it has.
+async fn use_again(life: &mut Life, poisoning: Poisoning) -> Result<End, String> {
+    let outcomes = life.probe(ATTEMPTS).await;
+    let refused: Vec<&Error> = outcomes.iter().filter_map(|o| o.as_ref().err()).collect();
+    let told = || refused.iter().map(ToString::to_string).collect::<Vec<_>>();
+    match (refused.len(), poisoning) {
+        (0, Poisoning::Never | Poisoning::Perhaps) => {
+            life.check_sound().await;
+            Ok(End::WentOn)
+        }
+        (SHARDS, Poisoning::Always | Poisoning::Perhaps) => {
+            let poisoned = |error: &&Error| matches!(error, Error::Poisoned { .. });
+            if !refused.iter().all(poisoned) {
+                return Err(format!("a poisoned database says {:?}", told()));
+            }
+            check_poisoned_reads(life).await?;
+            Ok(End::Poisoned)
+        }
+        (count, _) => Err(format!(
+            "{count} of {SHARDS} shards refuse writes, where they do so {poisoning:?}: {:?}",
+            told()
+        )),
+    }
 }
 
 /// Opens what a life left, without faults, and compares it with what was promised.

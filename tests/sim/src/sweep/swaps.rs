@@ -189,10 +189,12 @@ fn swap(
 ) {
     let rng = &mut Rng::stream(seed, number);
     let turn = to_usize(number);
-    let source = SOURCES[turn % SOURCES.len()];
     let targets = &disks.targets[turn / SOURCES.len() % disks.targets.len()];
     let target = &targets[rng.index(targets.len())];
-    let Some((bytes, source)) = disks.replacement(source, target, rng) else {
+    // Some lengths are not to be had everywhere; the same place at another moment may be as it is.
+    let sources = (0..SOURCES.len()).map(|at| SOURCES[(turn + at) % SOURCES.len()]);
+    let mut found = sources.filter_map(|source| disks.replacement(source, target, rng));
+    let Some((bytes, source)) = found.next() else {
         return;
     };
     let was = bytes_of(image, target).expect("a piece lies inside its file");
