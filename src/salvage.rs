@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use futures_executor::block_on;
-use lightning_io::glommio::GlommioEnv;
+use lightning_io::glommio::{ExecutorConfig, GlommioEnv};
 use lightning_io::mesh::Submitter;
 use lightning_shards::client::Client;
 use lightning_shards::{
@@ -77,7 +77,11 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 
 fn salvage_blocking(from: &Path, to: &Path) -> Result<SalvageReport> {
     check_apart(from, to)?;
-    let executors = executors_for(from)?;
+    let executors = ExecutorConfig {
+        // Whether the old file system does direct I/O is found out by writing to it.
+        direct_io: false,
+        ..executors_for(to)?
+    };
     let (source, target) = (from.to_path_buf(), to.to_path_buf());
     run_once(&executors, from, move |env| async move {
         copy(&env, &source, &target).await
@@ -148,5 +152,29 @@ impl Sink for Copy<'_> {
     async fn write(&mut self, puts: Ops) -> lightning_shards::Result<()> {
         // Nothing counts before the flush at the end, so no write waits for the disk.
         block_on(self.0.write(puts, Durability::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn a_copy_that_was_cut_off_cannot_be_opened() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("copy");
+        let builder = Database::builder(&path).shards(1);
+        let (database, unfinished) = start_blocking(&builder, OpenMode::Create).unwrap();
+        block_on(async {
+            database.put("key", "value").await.unwrap();
+            database.close().await.unwrap();
+            let refused = Database::open(&path).await.unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::NotFound, "{refused}");
+            unfinished.expect("it is new").finish().unwrap();
+            let database = Database::open(&path).await.unwrap();
+            assert!(database.get("key").await.unwrap().is_some());
+            database.close().await.unwrap();
+        });
     }
 }
