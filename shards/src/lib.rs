@@ -16,6 +16,7 @@ mod error;
 mod identity;
 mod memtable;
 mod message;
+mod reread;
 mod root;
 mod router;
 mod shard;

@@ -34,6 +34,7 @@ use lightning_io::{Access, BLOCK_BYTES, Creation, Env, File, to_u64, to_usize};
 
 use super::record::RecordHash;
 use crate::block::{self, BODY, BlockError, get_u16, get_u64, put};
+use crate::reread::read_judged;
 use crate::{DatabaseId, FileOwner, Lsn, Result, SegmentId, ShardId};
 
 const MAGIC: [u8; 8] = *b"LDBWALSG";
@@ -134,6 +135,8 @@ pub(crate) enum Headers {
     Foreign(FileOwner),
     /// Sound, but of another format version.
     Version(u32),
+    /// Sound, but the file was of this length then: what it held may be cut off.
+    Resized(u64),
 }
 
 impl<F: File> SegmentFile<F> {
@@ -197,18 +200,26 @@ impl<F: File> SegmentFile<F> {
     }
 
     /// Reads the headers and picks the one that counts.
+    ///
+    /// What would free the file or hide its newest use is read twice: a copy that is not sound, and
+    /// both copies when they differ.
     pub(crate) async fn read_headers(&self, owner: FileOwner) -> Result<Headers> {
-        if self.length < SEGMENT_BYTES_MIN || !self.length.is_multiple_of(to_u64(BLOCK_BYTES)) {
+        if self.length < to_u64(BLOCK_BYTES) {
             // Creation was cut short: a file in use has had its whole length synced first.
             return Ok(Headers::Unused);
         }
+        let mut copies = self.read_copies(owner).await?;
+        if copies[0] != copies[1] {
+            copies = self.read_copies(owner).await?;
+        }
         let mut best: Option<SegmentHeader> = None;
         let mut reason = Headers::Unused;
-        for (copy, offset) in [(0, 0), (1, self.length - to_u64(BLOCK_BYTES))] {
-            let block = self.file.read_at(offset, BLOCK_BYTES).await?;
-            match SegmentHeader::decode(&block, copy) {
+        for copy in copies {
+            match copy {
                 Ok(header) if header.owner != owner => reason = Headers::Foreign(header.owner),
-                Ok(header) if header.length != self.length => {}
+                Ok(header) if header.length != self.length => {
+                    reason = Headers::Resized(header.length);
+                }
                 Ok(header) if best.is_none_or(|best| best.segment < header.segment) => {
                     best = Some(header);
                 }
@@ -219,7 +230,26 @@ impl<F: File> SegmentFile<F> {
         }
         Ok(best.map_or(reason, Headers::Sound))
     }
+
+    async fn read_copies(&self, owner: FileOwner) -> Result<[Copy; 2]> {
+        let first = self.read_copy(owner, (0, 0)).await?;
+        if self.length < SEGMENT_BYTES_MIN || !self.length.is_multiple_of(to_u64(BLOCK_BYTES)) {
+            // It is not as long as any segment is made.
+            return Ok([first.clone(), first]);
+        }
+        let end = self.length - to_u64(BLOCK_BYTES);
+        Ok([first, self.read_copy(owner, (1, end)).await?])
+    }
+
+    async fn read_copy(&self, owner: FileOwner, (copy, offset): (u8, u64)) -> Result<Copy> {
+        let judge = |block: &[u8]| SegmentHeader::decode(block, copy);
+        let is_good = |found: &Copy| found.as_ref().is_ok_and(|found| found.owner == owner);
+        Ok(read_judged(&self.file, (offset, BLOCK_BYTES), judge, is_good).await?)
+    }
 }
+
+/// What stands where a copy of the header belongs.
+type Copy = std::result::Result<SegmentHeader, BlockError>;
 
 #[cfg(test)]
 mod tests {
