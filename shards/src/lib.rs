@@ -20,6 +20,7 @@ mod error;
 mod identity;
 mod memtable;
 mod message;
+mod reread;
 mod root;
 mod router;
 mod salvage;

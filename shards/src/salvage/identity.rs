@@ -90,7 +90,7 @@ async fn votes_of<E: Env>(env: &Source<E>, directory: &Path, votes: &mut Vec<Dat
             continue;
         }
         if let Ok(segment) = SegmentFile::open(env, &directory.join(&entry.name)).await {
-            for (_, copy) in segment.read_copies().await.unwrap_or_default() {
+            for (_, copy) in segment.read_copies(None).await.unwrap_or_default() {
                 votes.extend(copy.ok().map(|header| header.owner.database));
             }
         }

@@ -288,7 +288,7 @@ async fn find_segment<E: Env>(
 ) -> std::result::Result<Option<LogSegment<E>>, String> {
     let found = SegmentFile::open(env, path).await;
     let found = found.map_err(|error| error.to_string())?;
-    let copies = found.read_copies().await;
+    let copies = found.read_copies(Some(owner)).await;
     let copies = copies.map_err(|error| error.to_string())?;
     let mut best: Option<SegmentHeader> = None;
     for (_, copy) in &copies {

@@ -7,6 +7,10 @@
 //! and the `durable_lsn` of records behind the bad one. A bad record above every mark was never
 //! acknowledged as durable: the log is cut before it, and what follows goes to a new segment with a
 //! new epoch, whose first LSN says where the old one ends. So the old bytes can never come back.
+//!
+//! A read may go astray although what is stored is sound, and would then end the log too early for
+//! good. So whatever speaks for the end, the bad record and the absence of marks behind it, is read
+//! a second time from the device before it is believed.
 
 use std::collections::VecDeque;
 
@@ -16,6 +20,7 @@ use super::commit::{self, Commit};
 use super::record::{HEADER_BYTES, RecordError, RecordHash, RecordHeader, record_bytes};
 use super::segment::RECORDS;
 use super::segments::{Segment, Segments};
+use crate::reread::read_retrying;
 use crate::{Error, Lsn, Result, ShardId};
 
 /// How much of a segment is read at once: large enough for the device's full rate.
@@ -79,12 +84,27 @@ impl<E: Env> RecordReader<E> {
             .map_or(&[], |(_, window)| &window[self.payload.clone()])
     }
 
-    /// Reads the record at the reader's place and steps over it, if it is sound.
+    /// Reads the record at the reader's place and steps over it, if it is sound. A bad one is read
+    /// twice.
     pub(crate) async fn step(&mut self) -> Result<Step> {
-        let end = self.segment.header.records_end();
-        if self.offset >= end {
+        if self.offset >= self.segment.header.records_end() {
             return Ok(Step::Bad("the segment is full".to_owned()));
         }
+        let first = self.step_once().await?;
+        let Step::Bad(what) = first else {
+            return Ok(first);
+        };
+        self.window = None;
+        let second = self.step_once().await?;
+        if let Step::Record(header) = &second {
+            let (file, lsn) = (self.segment.file.path().display(), header.lsn);
+            tracing::warn!(%file, %lsn, what, "a record was misread; it is sound");
+        }
+        Ok(second)
+    }
+
+    async fn step_once(&mut self) -> Result<Step> {
+        let end = self.segment.header.records_end();
         let at = self.load(BLOCK_BYTES).await?;
         let (header, payload_bytes) = match RecordHeader::decode(&self.window()[at..]) {
             Ok((header, payload_bytes, _)) => (header, to_usize(u64::from(payload_bytes))),
@@ -110,11 +130,23 @@ impl<E: Env> RecordReader<E> {
         Ok(Step::Record(header))
     }
 
-    /// The highest LSN that any later record of this use of the segment calls durable.
+    /// The highest LSN that any later record of this use of the segment calls durable; the reader
+    /// stays where it is.
     pub(crate) async fn durable_behind(&mut self) -> Result<Lsn> {
+        let place = self.offset;
+        let mut durable = self.segment.header.durable;
+        // Twice, each time from the device.
+        for _ in 0..2 {
+            self.window = None;
+            durable = durable.max(self.marks_behind().await?);
+            self.offset = place;
+        }
+        Ok(durable)
+    }
+
+    async fn marks_behind(&mut self) -> Result<Lsn> {
         let header = self.segment.header;
-        let mut durable = header.durable;
-        let mut offset = self.offset;
+        let (mut durable, mut offset) = (Lsn(0), self.offset);
         while offset < header.records_end() {
             self.offset = offset;
             let at = self.load(BLOCK_BYTES).await?;
@@ -195,7 +227,7 @@ impl<E: Env> RecordReader<E> {
         let wanted = bytes.max(WINDOW_BYTES).min(rest);
         // The old window goes first, so that two are never held at once.
         self.window = None;
-        let window = self.segment.file.read_at(self.offset, wanted).await?;
+        let window = read_retrying(&self.segment.file, self.offset, wanted, || ()).await?;
         self.window = Some((self.offset, window));
         Ok(0)
     }
@@ -401,9 +433,8 @@ impl<E: Env> Replay<E> {
 
     /// Decides whether a record that is not there was ever there.
     async fn judge_tail(&mut self, what: &str) -> Result<()> {
-        let (missing, offset) = (self.reader.expected, self.reader.offset);
+        let missing = self.reader.expected;
         let behind = self.reader.durable_behind().await?;
-        self.reader.offset = offset;
         let later = self.rest.iter().map(|segment| segment.header.durable).max();
         let durable = self
             .marks

@@ -4,6 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod damage;
+mod hooks;
+mod misreads;
 mod panics;
 mod peers;
 mod site;

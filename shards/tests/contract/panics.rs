@@ -6,37 +6,17 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::path::Path;
+use std::ops::Bound::Unbounded;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use lightning_io::sim::{SimConfig, SimEnv, SimFile, SimLock, SimPort, World};
-use lightning_io::{
-    Access, Creation, DirEntry, Env, File, IoBuf, IoError, JoinHandle, Message, TaskClass,
-};
+use lightning_io::Env;
+use lightning_io::sim::{SimConfig, World};
 use lightning_shards::{Durability, Error, KeyspaceId, Result, ShardConfig};
 
+use crate::hooks::{Call, Hook, HookedEnv};
 use crate::site::{Running, Site, small, world_on};
-
-/// A kind of call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Call {
-    Open,
-    Remove,
-    SyncDir,
-    Allocate,
-    Random,
-    Sleep,
-    Yield,
-    WallClock,
-    Spawn,
-    Read,
-    Write,
-    Sync,
-    Preallocate,
-}
 
 /// Which call of which kind panics.
 #[derive(Debug, Default)]
@@ -45,8 +25,8 @@ struct Plan {
     fired: Cell<bool>,
 }
 
-impl Plan {
-    fn note(&self, call: Call) {
+impl Hook for Plan {
+    fn before(&self, call: Call) {
         let Some((kind, left)) = self.armed.get() else {
             return;
         };
@@ -59,125 +39,6 @@ impl Plan {
         self.armed.set(None);
         self.fired.set(true);
         panic!("planned panic at {call:?}");
-    }
-}
-
-/// A world that panics as planned.
-#[derive(Clone)]
-struct PanickingEnv(SimEnv, Rc<Plan>);
-
-#[derive(Debug, Clone)]
-struct PanickingFile(SimFile, Rc<Plan>);
-
-impl Env for PanickingEnv {
-    type File = PanickingFile;
-    type Port<M: Message> = SimPort<M>;
-    type Lock = SimLock;
-
-    async fn open(&self, path: &Path, access: Access, creation: Creation) -> Opened {
-        self.1.note(Call::Open);
-        let file = self.0.open(path, access, creation).await?;
-        Ok(PanickingFile(file, Rc::clone(&self.1)))
-    }
-
-    async fn create_dir(&self, path: &Path) -> Result<(), IoError> {
-        self.0.create_dir(path).await
-    }
-
-    async fn read_dir(&self, path: &Path) -> Result<Vec<DirEntry>, IoError> {
-        self.0.read_dir(path).await
-    }
-
-    async fn remove_file(&self, path: &Path) -> Result<(), IoError> {
-        self.1.note(Call::Remove);
-        self.0.remove_file(path).await
-    }
-
-    async fn rename(&self, from: &Path, to: &Path) -> Result<(), IoError> {
-        self.0.rename(from, to).await
-    }
-
-    async fn sync_dir(&self, path: &Path) -> Result<(), IoError> {
-        self.1.note(Call::SyncDir);
-        self.0.sync_dir(path).await
-    }
-
-    async fn lock(&self, path: &Path) -> Result<SimLock, IoError> {
-        self.0.lock(path).await
-    }
-
-    fn allocate(&self, len: usize) -> IoBuf {
-        self.1.note(Call::Allocate);
-        self.0.allocate(len)
-    }
-
-    fn now(&self) -> Duration {
-        self.0.now()
-    }
-
-    fn wall_clock_us(&self) -> u64 {
-        self.1.note(Call::WallClock);
-        self.0.wall_clock_us()
-    }
-
-    fn random_u64(&self) -> u64 {
-        self.1.note(Call::Random);
-        self.0.random_u64()
-    }
-
-    async fn sleep(&self, duration: Duration) {
-        self.1.note(Call::Sleep);
-        self.0.sleep(duration).await;
-    }
-
-    async fn yield_if_needed(&self) {
-        self.1.note(Call::Yield);
-        self.0.yield_if_needed().await;
-    }
-
-    fn spawn<T: 'static>(
-        &self,
-        class: TaskClass,
-        future: impl Future<Output = T> + 'static,
-    ) -> JoinHandle<T> {
-        self.1.note(Call::Spawn);
-        self.0.spawn(class, future)
-    }
-}
-
-type Opened = Result<PanickingFile, IoError>;
-
-impl File for PanickingFile {
-    async fn read_at(&self, offset: u64, len: usize) -> Result<IoBuf, IoError> {
-        self.1.note(Call::Read);
-        self.0.read_at(offset, len).await
-    }
-
-    async fn write_at(&self, offset: u64, buf: IoBuf) -> Result<(), IoError> {
-        self.1.note(Call::Write);
-        self.0.write_at(offset, buf).await
-    }
-
-    async fn sync(&self) -> Result<(), IoError> {
-        self.1.note(Call::Sync);
-        self.0.sync().await
-    }
-
-    async fn preallocate(&self, len: u64) -> Result<(), IoError> {
-        self.1.note(Call::Preallocate);
-        self.0.preallocate(len).await
-    }
-
-    async fn length(&self) -> Result<u64, IoError> {
-        self.0.length().await
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    async fn close(self) -> Result<(), IoError> {
-        self.0.close().await
     }
 }
 
@@ -226,11 +87,7 @@ async fn write(db: &Running, writer: usize) -> BTreeMap<String, Option<Vec<u8>>>
         assert_typed(&db.get(&key).await);
         if round == 12 {
             assert_typed(&db.client.flush().await);
-            let mut scan = db.client.scan(
-                KeyspaceId::DEFAULT,
-                std::ops::Bound::Unbounded,
-                std::ops::Bound::Unbounded,
-            );
+            let mut scan = db.client.scan(KeyspaceId::DEFAULT, Unbounded, Unbounded);
             while let Ok(Some(_)) = scan.next().await {}
             assert_typed(&db.client.verify().await);
         }
@@ -253,14 +110,12 @@ fn run(call: Call, nth: u64) -> bool {
     let mut first = true;
     let site = Site::new(&world, SHARDS).with_envs(|env| {
         let armed = std::mem::take(&mut first);
-        PanickingEnv(
-            env,
-            if armed {
-                Rc::clone(&plan)
-            } else {
-                Rc::default()
-            },
-        )
+        let plan = if armed {
+            Rc::clone(&plan)
+        } else {
+            Rc::default()
+        };
+        HookedEnv::new(env, plan)
     });
     let finished = world.run(async {
         let db = site.open(config()).await.unwrap();

@@ -58,7 +58,7 @@ impl Site<SimEnv, SimPort<Request>> {
     }
 }
 
-impl<E: Env, P: Port<Request>> Site<E, P> {
+impl<E: Env<Lock = SimLock>, P: Port<Request>> Site<E, P> {
     /// The same site with other environments.
     pub(crate) fn with_envs<F>(self, wrap: impl FnMut(E) -> F) -> Site<F, P> {
         Site {
@@ -83,7 +83,7 @@ impl<E: Env, P: Port<Request>> Site<E, P> {
     pub(crate) async fn open(self, config: ShardConfig) -> Result<Running> {
         let (path, mode) = (Path::new(ROOT), OpenMode::OpenOrCreate);
         let count = u16::try_from(self.envs.len()).expect("a test has a few shards");
-        let root = open_root(&self.clients, path, mode, None, count).await?;
+        let root = open_root(&self.envs[0], path, mode, None, count).await?;
         let (identity, creating) = (root.identity, root.creating);
         let mut opened = Vec::new();
         for (number, env) in self.envs.iter().enumerate() {
@@ -96,6 +96,7 @@ impl<E: Env, P: Port<Request>> Site<E, P> {
                 Shard::open(&own, path, &identity, id, &config).await
             }));
         }
+        let first = self.envs[0].clone();
         let (mut serving, mut failed) = (Vec::new(), None);
         let opened = join_all(opened).await.into_iter();
         for ((outcome, env), port) in opened.zip(self.envs).zip(self.ports) {
@@ -110,7 +111,7 @@ impl<E: Env, P: Port<Request>> Site<E, P> {
             return Err(error);
         }
         if creating {
-            finish_create(&self.clients, path, &identity).await?;
+            finish_create(&first, path, &identity).await?;
         }
         Ok(Running {
             client: Client::new(identity.router(), self.submitters),
