@@ -47,7 +47,7 @@ bugs! {
     "one_segment_header": "only one copy of a segment's header is written",
     "relaxed_never_due": "relaxed writes wait for a durable one to take them along",
     "release_segment_early": "a segment is released that holds the record behind the checkpoint",
-    "replay_stale_tail": "records of an earlier use of a segment are replayed",
+    "replay_stale_tail": "records of an earlier use of a segment are replayed behind the last",
     "reuse_segment_number": "two uses of files get the same segment number",
     "rot_is_torn_tail": "a record damaged below a durable mark is taken for the end of the log",
     "skip_replay_sync": "what was replayed is not synced before it is trusted",
@@ -59,7 +59,7 @@ bugs! {
     "discard_failed_flush": "a sealed memtable is dropped when its flush failed",
     "lose_flush_wake": "those who wait for a flush are not woken",
     "one_superblock_copy": "only one copy of the superblock is written",
-    "retry_failed_sync": "a sync of the tree's file that failed is made again, and believed",
+    "retry_failed_sync": "a sync of the tree's file that failed is made again, and the second believed",
     "skip_parent_sync": "the name of the database's directory is not synced",
     "superblock_in_place": "each superblock is written over the one before",
     "superblock_not_durable": "the superblock's file is not opened for durable writes",
@@ -87,7 +87,6 @@ bugs! {
     "scan_refreshes_view": "each page of a scan is read from the newest tree",
     "scan_skips_sealed": "a view leaves out the memtable that is being flushed",
     "show_before_durable": "a read shows what a crash could take back",
-    "unbound_scan_misses_memtable": "a scan does not see the memtable that came before its snapshot",
 
     // The side of the callers.
     "scan_takes_last_time": "a scan's snapshot is one shard's time, not the latest of all",

@@ -11,8 +11,8 @@ pub enum CrashPoint {
     /// When this many more I/O operations were carried out; the last one's task has not heard of
     /// it.
     AfterIos(u64),
-    /// While a write is in flight: the first that is about to complete after this many more I/O
-    /// operations. So a crash can tear what is durable once it is done.
+    /// While a durable write is in flight: the first that is about to complete after this many more
+    /// I/O operations. So a crash can tear what nothing could once it is done.
     DuringWrite(u64),
     /// When this many more I/O operations were carried out that a crash can take back: writes that
     /// are not durable, changes of length and of directory entries.
@@ -63,7 +63,7 @@ impl Cut {
 
     pub(super) fn is_reached(&self, state: &State) -> bool {
         state.io_count >= self.io_count
-            || state.io_count >= self.io_count_before_write && state.write_is_due()
+            || state.io_count >= self.io_count_before_write && state.durable_write_is_due()
             || state.pending_count >= self.pending_count
             || state.now >= self.now
             || state.poll_count >= self.poll_count

@@ -122,6 +122,14 @@ impl Request {
         }
     }
 
+    /// Whether it is a write that nothing can take back once it is done.
+    pub(super) fn is_durable_write(&self) -> bool {
+        match &self.call {
+            Call::Write { file, .. } => file.access == Access::ReadWriteDurable,
+            _ => false,
+        }
+    }
+
     /// First byte and byte count, for transfers.
     pub(super) fn range(&self) -> Option<(u64, usize)> {
         match &self.call {

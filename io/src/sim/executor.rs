@@ -29,7 +29,7 @@ use super::disk::{Disk, Outcome, Request};
 use super::faults::Fault;
 use super::rng::Rng;
 use super::trace::{Mark, Trace};
-use crate::{IoOp, TaskClass, to_u64};
+use crate::{TaskClass, to_u64};
 
 /// A shard's tasks, or (number 0) those of the clients.
 pub(super) type Group = usize;
@@ -324,7 +324,7 @@ impl State {
             if let Some(io) = io
                 && io.dispatched_at <= self.now
                 && let Some(request) = io.request.take()
-                && self.streams.cancel.coin()
+                && (io.event.0 <= self.now || self.streams.cancel.coin())
             {
                 self.disk.settle(request);
             }
@@ -346,16 +346,15 @@ impl State {
         self.stalls.get(group).copied().unwrap_or(0)
     }
 
-    /// Whether the next thing to happen is that a write completes.
-    pub(super) fn write_is_due(&self) -> bool {
+    /// Whether the next thing to happen is that a durable write completes.
+    pub(super) fn durable_write_is_due(&self) -> bool {
         let next = self.timers.first_key_value();
         let Some((&(time, _), &Event::Io(slot))) = next else {
             return false;
         };
-        let request = self.in_flight[slot]
-            .as_ref()
-            .and_then(|io| io.request.as_ref());
-        time <= self.now && request.is_some_and(|request| request.op() == IoOp::Write)
+        let io = self.in_flight[slot].as_ref();
+        let request = io.and_then(|io| io.request.as_ref());
+        time <= self.now && request.is_some_and(Request::is_durable_write)
     }
 
     /// Lets the next event happen if its time has come.

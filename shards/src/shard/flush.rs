@@ -83,9 +83,8 @@ impl<E: Env> Shard<E> {
                 self.0.sealed.replace(None);
             }
             let unreadable = error.is_unreadable();
-            let is_failed_sync = error.is_failed_sync() && !planted!("retry_failed_sync");
             strikes += u32::from(!unreadable && !error.is_no_space());
-            if strikes >= STRIKES_MAX || is_failed_sync {
+            if strikes >= STRIKES_MAX || error.is_failed_sync() {
                 self.fail(&format!("flush: {error}"));
                 return;
             }

@@ -55,9 +55,6 @@ pub(super) struct Scan<E: Env> {
 impl<E: Env> Scan<E> {
     /// Pins a memtable that came into use before the scan was bound.
     pub(super) fn note_new_memtable(&mut self, table: &SharedMemtable) {
-        if planted!("unbound_scan_misses_memtable") {
-            return;
-        }
         if self.at.is_none() && self.view.memtables.len() < UNBOUND_MEMTABLES_MAX {
             self.view.memtables.insert(0, Rc::clone(table));
         }

@@ -236,7 +236,7 @@ impl Plan {
     pub(crate) fn crash_point(rng: &mut Rng) -> Option<CrashPoint> {
         match rng.below(10) {
             0..2 => Some(CrashPoint::AfterIos(log_uniform(rng, 12))),
-            2..4 => Some(CrashPoint::DuringWrite(log_uniform(rng, 12))),
+            2..4 => Some(CrashPoint::DuringWrite(rng.below(600))),
             4..6 => Some(CrashPoint::AfterPending(log_uniform(rng, 7))),
             6 => Some(CrashPoint::AfterPolls(log_uniform(rng, 15))),
             7 => {

@@ -32,7 +32,7 @@ pub const HOW: &str = "cargo planted";
 
 /// Faults that a bug needs to show. All others show in crashes, kills and ordinary work.
 const NEEDS: &[(&str, &str)] = &[
-    ("discard_failed_flush", "F9"),
+    ("discard_failed_flush", "F11"),
     ("ignore_blob_checksum", "F5"),
     ("ignore_page_checksum", "F5"),
     ("ignore_page_identity", "F6"),
