@@ -146,6 +146,22 @@ pub(crate) async fn finish<E: Env>(env: &E, root: &Path, identity: &Identity) ->
     Ok(())
 }
 
+/// Makes `being created` stay what it was read as, down to the file's name: the process that wrote
+/// it may have been killed before that, and the shards' directories must not outlive it.
+pub(crate) async fn keep<E: Env>(env: &E, root: &Path) -> Result<()> {
+    let file = env
+        .open(
+            &root.join(FILE_NAME),
+            Access::ReadWriteDurable,
+            Creation::MustExist,
+        )
+        .await?;
+    file.sync().await?;
+    file.close().await?;
+    env.sync_dir(root).await?;
+    Ok(())
+}
+
 /// Makes `ready` stay what it was read as: the process that wrote it may have been killed before it
 /// was durable, or before it was in both copies.
 pub(crate) async fn complete<E: Env>(env: &E, root: &Path, identity: &Identity) -> Result<()> {

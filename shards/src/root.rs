@@ -82,6 +82,7 @@ pub async fn open_root<E: Env>(
         // Nothing was ever acknowledged: start over with the same identity.
         Some((identity, State::Creating)) => {
             check_shards(&identity, shards)?;
+            identity::keep(env, root).await?;
             identity
         }
         None => {
