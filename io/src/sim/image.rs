@@ -214,8 +214,15 @@ impl Image {
             .sum()
     }
 
-    /// Every handle is gone, as at the end of a process.
+    /// Every handle is gone, as at the end of a process. What a failed sync did not save shows now
+    /// at the latest: the next process reads what the device has.
     pub(super) fn close_all(&mut self) {
+        self.drop_doomed_entries();
+        for node in self.nodes.iter_mut().flatten() {
+            if let Node::File(file) = node {
+                file.drop_doomed();
+            }
+        }
         for id in 0..self.nodes.len() {
             if let Some(file) = self.file_mut(id) {
                 file.opens = 0;
@@ -369,6 +376,40 @@ impl Image {
             let covered = |op: &&mut EntryOp| op.touches(dir) && op.seq < mark;
             for op in self.entry_ops.iter_mut().filter(covered) {
                 op.doomed |= rng.coin();
+            }
+        }
+    }
+
+    /// Loses the changes that a failed sync of a directory did not save.
+    fn drop_doomed_entries(&mut self) {
+        if !self.entry_ops.iter().any(|op| op.doomed) {
+            return;
+        }
+        self.entry_ops.retain(|op| !op.doomed);
+        for node in self.nodes.iter_mut().flatten() {
+            match node {
+                Node::Dir(dir) => dir.visible.clone_from(&dir.durable),
+                Node::File(file) => file.links = 0,
+            }
+        }
+        for op in self.entry_ops.clone() {
+            if let Some(dir) = op.from.as_ref().and_then(|from| self.dir_mut(from.0)) {
+                dir.visible.retain(|_, &mut held| held != op.node);
+            }
+            if let Some((dir, name)) = op.to
+                && let Some(dir) = self.dir_mut(dir)
+            {
+                dir.visible.insert(name, op.node);
+            }
+        }
+        let dirs = self.nodes.iter().flatten().filter_map(|node| match node {
+            Node::Dir(dir) => Some(&dir.visible),
+            Node::File(_) => None,
+        });
+        let named: Vec<NodeId> = dirs.flat_map(|names| names.values().copied()).collect();
+        for node in named {
+            if let Some(file) = self.file_mut(node) {
+                file.links += 1;
             }
         }
     }
