@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lightning_io::sim::{CrashPoint, Fault, Image, Rng, World};
+use lightning_io::sim::{CrashPoint, CrashReport, Fault, Image, Rng, World};
 use lightning_io::{IoOp, to_u64};
 use lightning_shards::{Error, OpenMode};
 
@@ -242,6 +242,7 @@ impl Life {
         }
         self.depth = 0;
         if power_fails {
+            self.try_other_crashes(&world)?;
             self.crash(world);
         } else {
             self.image = Some(world.shutdown());
@@ -262,7 +263,12 @@ impl Life {
     /// The power fails; what the disk holds then is the next image.
     fn crash(&mut self, world: World) {
         let image = world.crash();
-        let report = image.last_crash();
+        self.count_crash(&image.last_crash());
+        self.after_crash = true;
+        self.image = Some(image);
+    }
+
+    fn count_crash(&self, report: &CrashReport) {
         let mut figures = self.figures.borrow_mut();
         figures.crashes += 1;
         figures.writes_torn += report.writes_torn;
@@ -274,8 +280,6 @@ impl Life {
             figures.cuts_combined += 1;
             figures.tails_cut += report.shards_cut;
         }
-        self.after_crash = true;
-        self.image = Some(image);
     }
 
     fn world(&mut self, faulty: bool) -> World {
@@ -443,6 +447,40 @@ impl Life {
         }
         let what = format!("could not be opened without faults: {error}");
         self.violation(Phase::Opening, what)
+    }
+
+    /// The power could have left something else of the same disk: a few other crashes of the moment
+    /// are recovered from and checked on the side.
+    fn try_other_crashes(&mut self, world: &World) -> Step {
+        if !self.exists {
+            return Ok(());
+        }
+        let disk = world.image();
+        // Where nothing is pending, every crash leaves the same.
+        let count = match disk.pending_count() {
+            0 => 0,
+            1 => self.course.below(2),
+            _ => self.course.below(4),
+        };
+        for _ in 0..count {
+            let mut image = disk.clone();
+            let report = image.crash(&mut self.course, &self.plan.crash);
+            self.count_crash(&report);
+            let (model, checked) = (self.model.borrow().clone(), self.checked);
+            let (checked_after_crash, after_crash) = (self.checked_after_crash, self.after_crash);
+            self.after_crash = true;
+            let recovered = self.recover(&image);
+            *self.model.borrow_mut() = model;
+            self.checked = checked;
+            self.checked_after_crash = checked_after_crash;
+            self.after_crash = after_crash;
+            match recovered {
+                // This one would be given up; the one that is lived on with need not be.
+                Ok(_) | Err(End::Damaged) => {}
+                Err(violation) => return Err(violation),
+            }
+        }
+        Ok(())
     }
 
     /// Recovers the image that a power failure left, on the side, in several ways.

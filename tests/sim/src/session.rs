@@ -204,7 +204,8 @@ impl Caller {
                 }
                 self.env.sleep(ATTEMPT_INTERVAL).await;
             }
-            if let Some(error) = refusal {
+            // A damaged tree is another reason, and a good one.
+            if let Some(error) = refusal.filter(Error::is_no_space) {
                 let what = format!("writes are refused although there is space: {error}");
                 return self.scene.violate(&step, what);
             }
