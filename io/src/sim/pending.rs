@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn what_a_failed_sync_lost_is_gone_and_the_rest_is_pending_still() {
         let mut rng = Rng::new(1);
-        let mut file = FileNode::durable(&[7; 16 * BLOCK_BYTES]);
+        let mut file = FileNode::durable(&vec![7; 16 * BLOCK_BYTES]);
         for block in 0..16 {
             file.write(block * BLOCK, &page(1), Durability::Later);
         }
