@@ -21,7 +21,6 @@ const LONG_LINES: usize = 107;
 /// The list and its numbers may only shrink.
 const LONG_FILES: &[(&str, usize)] = &[
     ("io/src/sim/executor.rs", 654),
-    ("io/src/sim/image.rs", 509),
     ("shards/src/memtable/table.rs", 545),
     ("shards/src/tree/update.rs", 594),
 ];
@@ -95,6 +94,9 @@ fn production(below: &[&str]) -> Vec<Source> {
         !parts.contains(&"tests")
             && !parts.contains(&"benches")
             && !source.path.ends_with("tests.rs")
+            // The models of the mesh are tests that another compiler flag switches on.
+            && !parts.contains(&"loom")
+            && !source.path.ends_with("loom.rs")
     });
     for source in &mut sources {
         let lines = production_lines(&source.code);

@@ -14,7 +14,6 @@ use std::path::{Component, Path, PathBuf};
 use super::crash::CrashReport;
 use super::faults::Damage;
 use super::pending::FileNode;
-use super::rng::Rng;
 use crate::{BLOCK_BYTES, DirEntry, FileKind, IoErrorKind, round_up, to_u64};
 
 /// The place of a file or directory in its image.
@@ -39,18 +38,18 @@ pub(super) struct DirNode {
 /// A change of directory entries that a crash may or may not keep.
 #[derive(Debug, Clone)]
 pub(super) struct EntryOp {
-    seq: u64,
+    pub(super) seq: u64,
     /// A sync of the directory failed on it; see [`super::pending::PendingOp`].
-    doomed: bool,
+    pub(super) doomed: bool,
     pub(super) node: NodeId,
     /// The entry that went away.
-    from: Option<(NodeId, String)>,
+    pub(super) from: Option<(NodeId, String)>,
     /// The entry that came.
-    to: Option<(NodeId, String)>,
+    pub(super) to: Option<(NodeId, String)>,
 }
 
 impl EntryOp {
-    fn touches(&self, dir: NodeId) -> bool {
+    pub(super) fn touches(&self, dir: NodeId) -> bool {
         let in_dir = |entry: &Option<(NodeId, String)>| entry.as_ref().is_some_and(|e| e.0 == dir);
         in_dir(&self.from) || in_dir(&self.to)
     }
@@ -67,7 +66,7 @@ impl EntryOp {
 pub struct Image {
     pub(super) nodes: Vec<Option<Node>>,
     pub(super) entry_ops: Vec<EntryOp>,
-    next_seq: u64,
+    pub(super) next_seq: u64,
     /// Where the database lives: its subdirectories are the shards.
     root: Vec<String>,
     /// Names of shards by number; number 0 is everything outside of a subdirectory.
@@ -101,7 +100,7 @@ fn is_a_directory() -> IoErrorKind {
     wrong_kind(21, "Is a directory")
 }
 
-fn not_a_directory() -> IoErrorKind {
+pub(super) fn not_a_directory() -> IoErrorKind {
     wrong_kind(20, "Not a directory")
 }
 
@@ -345,95 +344,6 @@ impl Image {
             },
         };
         Ok(dir.visible.iter().map(entry).collect())
-    }
-
-    /// Operations on entries from this mark on are not covered by a sync that is asked for now.
-    pub(super) fn entry_mark(&self) -> u64 {
-        self.next_seq
-    }
-
-    /// Makes the entries of a directory durable that were changed before `mark` was taken.
-    pub(super) fn sync_dir(&mut self, path: &Path, mark: u64) -> Result<(), IoErrorKind> {
-        let dir = self.resolve(path)?;
-        self.dir(dir).ok_or_else(not_a_directory)?;
-        let ops = std::mem::take(&mut self.entry_ops);
-        for op in ops {
-            if op.touches(dir) && op.seq < mark && !op.doomed {
-                self.make_durable(&op);
-            } else {
-                self.entry_ops.push(op);
-            }
-        }
-        for node in 0..self.nodes.len() {
-            self.collect(node);
-        }
-        Ok(())
-    }
-
-    /// A sync of a directory failed: each change before `mark` is lost for good with even odds.
-    pub(super) fn doom_entries(&mut self, path: &Path, mark: u64, rng: &mut Rng) {
-        if let Ok(dir) = self.resolve(path) {
-            let covered = |op: &&mut EntryOp| op.touches(dir) && op.seq < mark;
-            for op in self.entry_ops.iter_mut().filter(covered) {
-                op.doomed |= rng.coin();
-            }
-        }
-    }
-
-    /// Loses the changes that a failed sync of a directory did not save.
-    fn drop_doomed_entries(&mut self) {
-        if !self.entry_ops.iter().any(|op| op.doomed) {
-            return;
-        }
-        self.entry_ops.retain(|op| !op.doomed);
-        for node in self.nodes.iter_mut().flatten() {
-            match node {
-                Node::Dir(dir) => dir.visible.clone_from(&dir.durable),
-                Node::File(file) => file.links = 0,
-            }
-        }
-        for op in self.entry_ops.clone() {
-            if let Some(dir) = op.from.as_ref().and_then(|from| self.dir_mut(from.0)) {
-                dir.visible.retain(|_, &mut held| held != op.node);
-            }
-            if let Some((dir, name)) = op.to
-                && let Some(dir) = self.dir_mut(dir)
-            {
-                dir.visible.insert(name, op.node);
-            }
-        }
-        let dirs = self.nodes.iter().flatten().filter_map(|node| match node {
-            Node::Dir(dir) => Some(&dir.visible),
-            Node::File(_) => None,
-        });
-        let named: Vec<NodeId> = dirs.flat_map(|names| names.values().copied()).collect();
-        for node in named {
-            if let Some(file) = self.file_mut(node) {
-                file.links += 1;
-            }
-        }
-    }
-
-    /// Applies one change to the durable entries. A node has at most one durable name.
-    pub(super) fn make_durable(&mut self, op: &EntryOp) {
-        if op.doomed {
-            return;
-        }
-        let node = op.node;
-        for dir in [&op.from, &op.to]
-            .into_iter()
-            .flatten()
-            .map(|entry| entry.0)
-        {
-            if let Some(dir) = self.dir_mut(dir) {
-                dir.durable.retain(|_, &mut held| held != node);
-            }
-        }
-        if let Some((dir, name)) = &op.to
-            && let Some(dir) = self.dir_mut(*dir)
-        {
-            dir.durable.insert(name.clone(), node);
-        }
     }
 
     /// Forgets a file that no name, handle or pending change can bring back.

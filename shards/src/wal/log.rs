@@ -12,12 +12,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_channel::oneshot;
-use lightning_io::{BLOCK_BYTES, Env, File, JoinHandle, to_u64};
+use lightning_io::{Env, File, JoinHandle, to_u64};
 
 use super::commit::{self, Ops};
 use super::group::Group;
 use super::reader::LogEnd;
-use super::record::{RecordHash, RecordHeader, RecordKind, record_bytes};
+use super::record::{RecordHash, record_bytes};
 use super::segment::SegmentFile;
 use super::segments::{Segment, Segments, verify_segment};
 use crate::signal::{Event, Signal};
@@ -25,7 +25,7 @@ use crate::{Corruption, Error, Lsn, Result, ShardId, Timestamp};
 
 /// A group of relaxed commits is written once it is this large, without waiting for its interval:
 /// from here on the device's rate counts, not its latency.
-const GROUP_BYTES: usize = 256 << 10;
+pub(super) const GROUP_BYTES: usize = 256 << 10;
 
 /// A filling group takes no more commits from here on, unless it is a single one: 32 times what is
 /// written in one piece, so that memory stays bounded when the device is slower than the callers.
@@ -439,65 +439,6 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
         Error::MaybeCommitted {
             shard: self.0.shard,
             cause: cause.to_owned(),
-        }
-    }
-}
-
-pub(super) enum Todo {
-    Write,
-    Mark,
-    Stop,
-    Nothing,
-}
-
-impl<E: Env, W> State<E, W> {
-    /// Bytes of the largest record that the next group may become.
-    pub(super) fn room(&self) -> u64 {
-        let spare = self
-            .spare
-            .as_ref()
-            .map_or(0, |spare| spare.length - 2 * to_u64(BLOCK_BYTES));
-        spare.max(self.end - self.position - self.reserved)
-    }
-
-    /// The LSN of the record that is about to be written.
-    pub(super) fn base(&self) -> Lsn {
-        self.durable.next()
-    }
-
-    /// The header of the record that is written next; later commits go to the one after it.
-    pub(super) fn next_header(
-        &mut self,
-        shard: ShardId,
-        kind: RecordKind,
-        timestamp: Timestamp,
-    ) -> RecordHeader {
-        let lsn = self.next;
-        self.next = lsn.next();
-        RecordHeader {
-            shard,
-            kind,
-            epoch: 0,
-            lsn,
-            previous: self.previous,
-            durable: self.durable,
-            timestamp,
-        }
-    }
-
-    pub(super) fn todo(&self) -> Todo {
-        if self.poisoned.is_some() {
-            return Todo::Stop;
-        }
-        let due = self.filling.wanted
-            || self.relaxed_due
-            || self.closing
-            || self.filling.payload_bytes() >= GROUP_BYTES;
-        match (self.filling.is_empty(), due) {
-            (false, true) => Todo::Write,
-            (true, _) if self.mark_due || self.closing && !self.last_was_mark => Todo::Mark,
-            (true, _) if self.closing => Todo::Stop,
-            _ => Todo::Nothing,
         }
     }
 }
