@@ -654,3 +654,25 @@ fn no_file_names_a_place_on_somebody_s_machine() {
     }
     report("no path of somebody's machine", &found);
 }
+
+/// What stands between `before` and the next `after`, everywhere in a text.
+fn between<'a>(text: &'a str, before: &'a str, after: &'a str) -> impl Iterator<Item = &'a str> {
+    let pieces = text.split(before).skip(1);
+    pieces.filter_map(move |rest| rest.split_once(after).map(|(name, _)| name))
+}
+
+#[test]
+fn planted_bugs_are_listed_linted_and_planted() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).unwrap();
+    let (list, manifest) = (read("io/src/planted.rs"), read("Cargo.toml"));
+    let bugs = between(&list, "\nbugs! {", "\n}\n").next().unwrap();
+    let listed: BTreeSet<&str> = between(bugs, "\n    \"", "\": \"").collect();
+    let mut linted: BTreeSet<&str> = between(&manifest, "planted, values(\"", "\")").collect();
+    assert!(linted.remove("any"), "one build tries all of them");
+    assert_eq!(listed, linted, "the list, and the lints in Cargo.toml");
+    let sources = sources(&["src/", "shards/"]);
+    let sites = sources
+        .iter()
+        .flat_map(|source| between(&source.text, "planted!(\"", "\")"));
+    assert_eq!(listed, sites.collect(), "the list, and the sites");
+}
