@@ -6,6 +6,10 @@
 
 #![forbid(unsafe_code)]
 
+// For `planted!`, which is `false` in an ordinary build: a line where it is used, and no other.
+#[macro_use]
+extern crate lightning_io;
+
 mod block;
 mod cache;
 pub mod client;
@@ -18,8 +22,10 @@ mod estimate;
 mod identity;
 mod memtable;
 mod message;
+mod reread;
 mod root;
 mod router;
+mod salvage;
 mod shard;
 mod signal;
 mod stats;
@@ -42,6 +48,7 @@ pub use message::{
 };
 pub use root::{OpenMode, Root, finish_create, open_root};
 pub use router::Router;
+pub use salvage::{Loss, Lost, Salvage, SalvageConfig, SalvageReport, ShardSalvage, Sink};
 pub use shard::{Probe, Shard, Version};
 pub use stats::ShardStats;
 pub use stored_range::StoredRange;

@@ -203,6 +203,10 @@ impl<E: Env> Shard<E> {
             Ok(scan) => scan,
             Err(error) => return drop(reply.send(Err(error))),
         };
+        if planted!("scan_refreshes_view") {
+            scan.view = self.read_view();
+            scan.cursor = self.0.tree.cursor(&scan.view.tree, scan.spec.direction);
+        }
         let shard = self.clone();
         self.spawn_counted(async move {
             let mut page = PageBuilder {
@@ -358,7 +362,7 @@ fn newest_in_memory<'a>(
     for table in memory {
         while let Some(entry) = table.next_if(|entry| entry.key == key) {
             let better = newest.is_none_or(|newest| newest.timestamp < entry.timestamp);
-            if entry.timestamp <= at && better {
+            if (entry.timestamp <= at || planted!("scan_ignores_snapshot")) && better {
                 newest = Some(entry);
             }
         }

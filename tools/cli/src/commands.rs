@@ -15,6 +15,7 @@ use crate::escape::{escape, escaped};
 use crate::output::Output;
 use crate::{demo, import};
 
+mod salvage;
 mod stats;
 
 /// Runs one command to its end.
@@ -29,6 +30,7 @@ pub(crate) fn run(command: Command) -> Result<(), CliError> {
         Command::Count(args) => count(&args),
         Command::Stats { database, json } => stats::run(&database.database, json),
         Command::Verify(args) => verify(&args.database),
+        Command::Salvage(args) => salvage::run(&args),
     }
 }
 
