@@ -55,8 +55,10 @@ impl Answer {
     };
 
     fn of(version: Version<'_>, want: Want) -> Self {
+        let counts_deleted = want == Want::Presence && planted!("exists_counts_deleted");
+        let gone = counts_deleted.then_some(&[][..]);
         Self {
-            value: version.value.map(|value| match want {
+            value: version.value.or(gone).map(|value| match want {
                 Want::Value => Bytes::copy_from_slice(value),
                 Want::Presence => Bytes::new(),
             }),

@@ -183,11 +183,18 @@ impl<E: Env> Shard<E> {
         let Update {
             key, decide, read, ..
         } = update;
-        let known = self.probe(key, Timestamp::MAX, |version| run(decide, version))?;
+        let skips_memory = matches!(read, Read::Done(_)) && planted!("update_skips_memory");
+        let known = if skips_memory {
+            Probe::NeedsDisk
+        } else {
+            self.probe(key, Timestamp::MAX, |version| run(decide, version))?
+        };
         let outcome = match (known, read) {
             (Probe::Known(outcome), _) => outcome,
             // Memtables are asked before the tree, so they do not have the key.
-            (Probe::NeedsDisk, Read::Done(found)) if found.tree.is(&self.0.view.borrow()) => {
+            (Probe::NeedsDisk, Read::Done(found))
+                if found.tree.is(&self.0.view.borrow()) || planted!("update_trusts_old_tree") =>
+            {
                 let version = Version {
                     timestamp: Timestamp::ZERO,
                     value: found.value.as_deref(),
@@ -209,7 +216,7 @@ impl<E: Env> Shard<E> {
         durability: Durability,
         outcome: Outcome,
     ) -> Decided {
-        update.hold = outcome.hold;
+        update.hold = outcome.hold.filter(|_| !planted!("update_holds_nothing"));
         let mut ops = Ops::default();
         let added = match outcome.change {
             Change::Keep => {

@@ -157,6 +157,7 @@ impl<E: Env> TreeCursor<E> {
                 );
                 self.index = match self.direction {
                     Direction::Forward => Some(bound).filter(|&index| index < count),
+                    Direction::Reverse if planted!("reverse_starts_low") => bound.checked_sub(2),
                     Direction::Reverse => bound.checked_sub(1),
                 };
                 self.leaf = Some(page);
