@@ -10,6 +10,7 @@ mod block;
 mod cache;
 pub mod client;
 mod clock;
+mod compression;
 mod config;
 mod entry;
 mod error;
@@ -28,6 +29,7 @@ mod verify;
 mod wal;
 
 pub use block::FORMAT_VERSION;
+pub use compression::{Codec, CodecError, Compression, Compressor, Decompressor};
 pub use config::ShardConfig;
 pub use entry::{Entry, EntryFlags, EntrySource};
 pub use error::{Corruption, Error, KeyRange, Place, Result};
@@ -37,6 +39,7 @@ pub use root::{OpenMode, Root, finish_create, open_root};
 pub use router::Router;
 pub use shard::{Probe, Shard, Version};
 pub use stats::ShardStats;
+pub use tree::{PageCount, PagesByCodec};
 pub use types::{
     BATCH_BYTES_MAX, DatabaseId, FileOwner, KEY_BYTES_MAX, KeyspaceId, Lsn, SegmentId, ShardId,
     StorageKey, Timestamp, TxnId, VALUE_BYTES_MAX,

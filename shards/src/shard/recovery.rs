@@ -72,7 +72,8 @@ impl<E: Env> Shard<E> {
             newest: start.newest,
             records: 0,
         };
-        let end = recovery.run(replay).await?;
+        // In a box: a recovery is long, its future large.
+        let end = Box::pin(recovery.run(replay)).await?;
         let wal = Wal::start(env, shard, config.wal(), end, recovery.newest).await?;
         let clock = Clock::default();
         clock.observe(recovery.newest);

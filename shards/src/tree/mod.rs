@@ -5,12 +5,15 @@
 //! makes the new root durable in its superblock, and publishes it.
 //!
 //! From the disk upwards: where things are (`address`, `file_header`, `state`), what they are
-//! (`page`, `leaf`, `inner`, `blob`), which units are taken (`space`, `versions`), reading and
-//! writing (`store`, `writer`), and the tree itself (`tree`, `lookup`, `cursor`, `level`, `update`,
+//! (`page`, `leaf`, `inner`, `blob`), how many of each codec (`census`), which units are taken
+//! (`space`, `versions`), reading and writing (`store`, `writer`), compressing what is written
+//! (`packer`, `adaptive`), and the tree itself (`tree`, `lookup`, `cursor`, `level`, `update`,
 //! `verify`).
 
+mod adaptive;
 mod address;
 mod blob;
+mod census;
 mod cursor;
 mod file_header;
 mod inner;
@@ -18,6 +21,7 @@ mod leaf;
 mod leaf_builder;
 mod level;
 mod lookup;
+mod packer;
 mod page;
 mod space;
 mod state;
@@ -36,6 +40,7 @@ mod wire;
 mod writer;
 
 pub(crate) use address::PageRef;
+pub use census::{PageCount, PagesByCodec};
 pub(crate) use cursor::TreeCursor;
 pub(crate) use lookup::{Lookup, TreeValue};
 pub(crate) use page::Page;
