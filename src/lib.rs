@@ -40,8 +40,8 @@ pub use database::Database;
 pub use error::{Error, ErrorKind};
 pub use key_range::KeyRange;
 pub use lightning_shards::{
-    BATCH_BYTES_MAX, Corruption, Durability, KEY_BYTES_MAX, Place, SHARDS_MAX, ShardId, ShardStats,
-    VALUE_BYTES_MAX,
+    BATCH_BYTES_MAX, Codec, Compression, Corruption, Durability, KEY_BYTES_MAX, PageCount,
+    PagesByCodec, Place, SHARDS_MAX, ShardId, ShardStats, VALUE_BYTES_MAX,
 };
 pub use report::{Stats, VerifyReport};
 pub use scan::Scan;
