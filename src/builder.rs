@@ -68,8 +68,8 @@ impl Builder {
         self
     }
 
-    /// How pages that are written from now on are compressed; by default with LZ4. What lies on
-    /// disk stays readable, and as it is until it is rewritten.
+    /// How pages that are written from now on are compressed; by default not at all. What lies
+    /// on disk stays readable, and as it is until it is rewritten.
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
         self.shard.compression = compression;

@@ -11,9 +11,9 @@ use crate::{Error, Result};
 #[non_exhaustive]
 pub enum Compression {
     /// Pages are stored as they are in memory.
+    #[default]
     None,
     /// LZ4: little work for most of what there is to save.
-    #[default]
     Lz4,
     /// Zstandard: the least space, for more work.
     Zstd {
