@@ -7,8 +7,8 @@
 //! From the disk upwards: where things are (`address`, `file_header`, `state`), what they are
 //! (`page`, `leaf`, `inner`, `blob`), how many of each codec (`census`), which units are taken
 //! (`space`, `versions`), reading and writing (`store`, `writer`), compressing what is written
-//! (`packer`, `adaptive`), and the tree itself (`tree`, `lookup`, `cursor`, `level`, `update`,
-//! `verify`).
+//! (`packer`, `adaptive`), the tree itself (`tree`, `lookup`, `cursor`, `level`, `update`), and
+//! reading all of it whatever its state (`walk`, `verify`, `reader`).
 
 mod adaptive;
 mod address;
@@ -21,8 +21,10 @@ mod leaf;
 mod leaf_builder;
 mod level;
 mod lookup;
+mod open_leaf;
 mod packer;
 mod page;
+mod reader;
 mod space;
 mod state;
 mod store;
@@ -36,6 +38,7 @@ mod tree;
 mod update;
 mod verify;
 mod versions;
+mod walk;
 mod wire;
 mod writer;
 
@@ -44,6 +47,8 @@ pub use census::{PageCount, PagesByCodec};
 pub(crate) use cursor::TreeCursor;
 pub(crate) use lookup::{Lookup, TreeValue};
 pub(crate) use page::Page;
+pub(crate) use reader::{TreeReader, large_value_extent};
 pub(crate) use state::TreeState;
 pub(crate) use tree::{Tree, TreeConfig};
 pub(crate) use versions::TreeView;
+pub(crate) use walk::WalkStep;

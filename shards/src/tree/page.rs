@@ -253,6 +253,21 @@ impl Page {
         Self::parse(image)
     }
 
+    /// What the first bytes of a unit say of the page that begins there: a reference to it, and its
+    /// level. Nothing of it is proven before the page was opened by that reference.
+    pub(super) fn claim(unit: &[u8]) -> Option<(PageRef, u8)> {
+        if unit.len() < HEADER_BYTES || u32_at(unit, MAGIC) != MAGIC_VALUE {
+            return None;
+        }
+        let stored_bytes = u32_at(unit, STORED_BYTES);
+        let reference = PageRef {
+            unit: u64_at(unit, UNIT),
+            len_bytes: stored_bytes.checked_next_multiple_of(to_u32(UNIT_BYTES))?,
+            checksum: u32_at(unit, CHECKSUM),
+        };
+        Some((reference, unit[LEVEL]))
+    }
+
     /// Takes a page that was built here and may not be sealed yet.
     ///
     /// # Errors
@@ -352,11 +367,14 @@ fn check_identity(page: &[u8], owner: FileOwner, reference: PageRef) -> Result<(
         return Err(format!("a page of {} bytes", page.len()));
     }
     let (found, stored) = (crc32fast::hash(&page[MAGIC..]), u32_at(page, CHECKSUM));
-    if found != stored {
+    if found != stored && !planted!("ignore_page_checksum") {
         return Err(format!(
             "page checksum is {found:08x}, the page says {stored:08x} and its parent {:08x}",
             reference.checksum
         ));
+    }
+    if planted!("ignore_page_identity") {
+        return Ok(());
     }
     let magic = u32_at(page, MAGIC);
     if magic != MAGIC_VALUE {
@@ -383,7 +401,7 @@ fn check_identity(page: &[u8], owner: FileOwner, reference: PageRef) -> Result<(
             reference.len_bytes
         ));
     }
-    if stored != reference.checksum {
+    if stored != reference.checksum && !planted!("ignore_page_version") {
         return Err(format!(
             "stale: an older page is there; checksum {stored:08x}, its parent expects {:08x}",
             reference.checksum
