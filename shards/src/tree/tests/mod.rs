@@ -1,5 +1,6 @@
 //! The tree as its users meet it, in a world of memory.
 
+mod compression;
 mod damage;
 mod env;
 mod estimate;
@@ -17,7 +18,8 @@ use self::env::TestEnv;
 use super::verify::TreeReport;
 use super::{Lookup, Tree, TreeConfig, TreeState};
 use crate::{
-    DatabaseId, Direction, Entry, EntryFlags, EntrySource, FileOwner, Result, ShardId, Timestamp,
+    Compression, DatabaseId, Direction, Entry, EntryFlags, EntrySource, FileOwner, Result, ShardId,
+    Timestamp,
 };
 
 const OWNER: FileOwner = FileOwner {
@@ -103,6 +105,7 @@ fn config(page_bytes: usize, cache_bytes: usize) -> TreeConfig {
     TreeConfig {
         page_bytes,
         cache_bytes,
+        compression: Compression::None,
     }
 }
 
