@@ -1,16 +1,19 @@
 //! Several writes in one.
 
-use lightning_shards::{KeyspaceId, Ops};
+use lightning_shards::{DatabaseId, Error as Cause, KeyspaceId, Ops};
 
-use crate::Error;
+use crate::{Error, Keyspace};
 
 /// Puts and deletions that are written together.
 ///
 /// A batch is atomic on each shard: after a crash, its part on a shard is there whole or not at
-/// all. Between shards it is not atomic yet. Of several writes to one key the last counts.
+/// all. Between shards it is not atomic yet. Of several writes to one key the last counts. It may
+/// write to several keyspaces of one database.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
     ops: Ops,
+    /// The database whose keyspaces it writes to, other than by their common name `default`.
+    database: Option<DatabaseId>,
     /// The first operation that broke a bound; told when the batch is written.
     error: Option<Error>,
 }
@@ -21,7 +24,8 @@ impl Batch {
         Self::default()
     }
 
-    /// Adds a put. A key or value out of its bounds makes the whole batch fail when it is written.
+    /// Adds a put to the keyspace `default`. A key or value out of its bounds makes the whole batch
+    /// fail when it is written.
     pub fn put(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> &mut Self {
         let added = self
             .ops
@@ -29,9 +33,29 @@ impl Batch {
         self.note(added)
     }
 
-    /// Adds a deletion. A key out of its bounds makes the whole batch fail when it is written.
+    /// Adds a deletion from the keyspace `default`. A key out of its bounds makes the whole batch
+    /// fail when it is written.
     pub fn delete(&mut self, key: impl AsRef<[u8]>) -> &mut Self {
         let added = self.ops.delete(KeyspaceId::DEFAULT, key.as_ref());
+        self.note(added)
+    }
+
+    /// Adds a put to a keyspace.
+    pub fn put_in(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+    ) -> &mut Self {
+        self.bind(keyspace);
+        let added = self.ops.put(keyspace.id(), key.as_ref(), value.as_ref());
+        self.note(added)
+    }
+
+    /// Adds a deletion from a keyspace.
+    pub fn delete_in(&mut self, keyspace: &Keyspace, key: impl AsRef<[u8]>) -> &mut Self {
+        self.bind(keyspace);
+        let added = self.ops.delete(keyspace.id(), key.as_ref());
         self.note(added)
     }
 
@@ -52,7 +76,29 @@ impl Batch {
         self
     }
 
-    pub(crate) fn into_ops(self) -> Result<Ops, Error> {
-        self.error.map_or(Ok(self.ops), Err)
+    /// Takes note of the database that a keyspace is in: its number means another one elsewhere.
+    fn bind(&mut self, keyspace: &Keyspace) {
+        let database = *self.database.get_or_insert(keyspace.database());
+        if database != keyspace.database() {
+            self.error
+                .get_or_insert_with(|| of_another(keyspace.database(), database));
+        }
     }
+
+    /// The operations, to be written to a database.
+    pub(crate) fn into_ops(self, database: DatabaseId) -> Result<Ops, Error> {
+        let bound = self.database.filter(|&bound| bound != database);
+        let error = self
+            .error
+            .or_else(|| bound.map(|bound| of_another(bound, database)));
+        error.map_or(Ok(self.ops), Err)
+    }
+}
+
+fn of_another(found: DatabaseId, expected: DatabaseId) -> Error {
+    Cause::Invalid {
+        what: "batch",
+        reason: format!("it writes to a keyspace of the database {found}, not of {expected}"),
+    }
+    .into()
 }

@@ -1,22 +1,21 @@
 //! The handle that callers hold.
 
-mod ranges;
-mod updates;
+mod default;
+mod keyspaces;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_channel::oneshot;
 use futures_util::FutureExt;
 use futures_util::future::Shared;
 use lightning_io::mesh::Submitter;
 use lightning_io::{SendError, Submit};
 use lightning_shards::client::Client;
-use lightning_shards::{Durability, KeyspaceId, Ops, Request};
+use lightning_shards::{DatabaseId, Durability, Request};
 
-use crate::{Batch, Builder, Result, Stats, VerifyReport};
+use crate::{Batch, Builder, Keyspace, Result, Stats, VerifyReport};
 
 /// How long a dropped handle waits for room in a full queue before it asks again.
 const CLOSE_RETRY_INTERVAL: Duration = Duration::from_millis(1);
@@ -25,12 +24,18 @@ const CLOSE_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 ///
 /// Clones share it; the last one that is dropped closes it in the background. [`Database::close`]
 /// closes it for all and waits. Every future is `Send` and needs no particular runtime.
+///
+/// What it reads and writes is in the [`Keyspace`] with the name `default`, which every database
+/// has; others are made with [`Database::create_keyspace`].
 #[derive(Debug, Clone)]
-pub struct Database(Arc<Handle>);
+pub struct Database {
+    default: Keyspace,
+}
 
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub(crate) path: PathBuf,
+    pub(crate) id: DatabaseId,
     pub(crate) durability: Durability,
     pub(crate) client: Client<Submitter<Request>>,
     pub(crate) submitters: Vec<Submitter<Request>>,
@@ -40,12 +45,18 @@ pub(crate) struct Handle {
 
 impl Database {
     pub(crate) fn new(handle: Handle) -> Self {
-        Self(Arc::new(handle))
+        Self {
+            default: Keyspace::default_of(&Arc::new(handle)),
+        }
+    }
+
+    fn handle(&self) -> &Arc<Handle> {
+        &self.default.handle
     }
 
     /// The way to its shards.
     pub(crate) fn client(&self) -> &Client<Submitter<Request>> {
-        &self.0.client
+        &self.handle().client
     }
 
     /// Opens an existing database with default settings.
@@ -77,125 +88,20 @@ impl Database {
         Builder::new(path.as_ref())
     }
 
-    /// Writes one value. A key has 1 byte to 64 KiB, a value up to 64 MiB.
-    ///
-    /// # Errors
-    /// [`crate::ErrorKind::Invalid`], [`crate::ErrorKind::Busy`], [`crate::ErrorKind::NoSpace`] or
-    /// [`crate::ErrorKind::Poisoned`]: nothing happened. [`crate::ErrorKind::MaybeCommitted`]: open
-    /// again and look.
-    ///
-    /// # Durability
-    /// The database's own, [`Durability::Sync`] unless set otherwise: on disk when this returns.
-    ///
-    /// # Cancel safety
-    /// Once polled, dropping the future drops the answer and not the write.
-    pub async fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
-        let mut ops = Ops::default();
-        ops.put(KeyspaceId::DEFAULT, key.as_ref(), value.as_ref())?;
-        Ok(self.0.client.write(ops, self.0.durability).await?)
-    }
-
-    /// Reads the newest value of a key.
-    ///
-    /// # Errors
-    /// [`crate::ErrorKind::Invalid`] for a key out of its bounds, [`crate::ErrorKind::Corruption`]
-    /// when it lies under damaged bytes, [`crate::ErrorKind::Busy`] when the shard's queue is full.
-    ///
-    /// # Cancel safety
-    /// Dropping the future drops the answer.
-    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
-        Ok(self.0.client.get(KeyspaceId::DEFAULT, key.as_ref()).await?)
-    }
-
-    /// Whether a key is there: its value is neither read from disk nor sent.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), lightning_db::Error> {
-    /// # futures_executor::block_on(async {
-    /// # let directory = tempfile::tempdir().expect("a temporary directory");
-    /// # let db = lightning_db::Database::create(directory.path().join("db")).await?;
-    /// db.put("user:1", "Ada").await?;
-    /// assert!(db.exists("user:1").await?);
-    /// assert!(!db.exists("user:2").await?);
-    /// # db.close().await
-    /// # })
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As for [`Database::get`].
-    ///
-    /// # Cancel safety
-    /// Dropping the future drops the answer.
-    pub async fn exists(&self, key: impl AsRef<[u8]>) -> Result<bool> {
-        let key = key.as_ref();
-        Ok(self.0.client.exists(KeyspaceId::DEFAULT, key).await?)
-    }
-
-    /// Deletes a key; it need not be there.
-    ///
-    /// # Errors
-    /// As for [`Database::put`].
-    ///
-    /// # Durability
-    /// As for [`Database::put`].
-    ///
-    /// # Cancel safety
-    /// As for [`Database::put`].
-    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
-        let mut ops = Ops::default();
-        ops.delete(KeyspaceId::DEFAULT, key.as_ref())?;
-        Ok(self.0.client.write(ops, self.0.durability).await?)
-    }
-
-    /// Deletes several keys with one message a shard, as a [`Batch`] of deletions does; they need
-    /// not be there.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), lightning_db::Error> {
-    /// # futures_executor::block_on(async {
-    /// # let directory = tempfile::tempdir().expect("a temporary directory");
-    /// # let db = lightning_db::Database::create(directory.path().join("db")).await?;
-    /// db.put("user:1", "Ada").await?;
-    /// db.delete_many(["user:1", "user:2"]).await?;
-    /// assert!(!db.exists("user:1").await?);
-    /// # db.close().await
-    /// # })
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// As for [`Database::write`].
-    ///
-    /// # Durability
-    /// As for [`Database::put`].
-    ///
-    /// # Cancel safety
-    /// As for [`Database::put`].
-    pub async fn delete_many<K: AsRef<[u8]>>(
-        &self,
-        keys: impl IntoIterator<Item = K>,
-    ) -> Result<()> {
-        let mut ops = Ops::default();
-        for key in keys {
-            ops.delete(KeyspaceId::DEFAULT, key.as_ref())?;
-        }
-        Ok(self.0.client.write(ops, self.0.durability).await?)
-    }
-
     /// Writes a batch: all or nothing on each shard, and not yet across shards.
     ///
     /// # Errors
-    /// As for [`Database::put`]. When one shard fails, the parts of others may be in force; writing
-    /// the same batch again is harmless.
+    /// As for [`Keyspace::put`], for every keyspace that it writes to, and
+    /// [`crate::ErrorKind::Invalid`] when one of them is in another database. When one shard fails,
+    /// the parts of others may be in force; writing the same batch again is harmless.
     ///
     /// # Durability
-    /// As for [`Database::put`].
+    /// As for [`Keyspace::put`].
     ///
     /// # Cancel safety
-    /// As for [`Database::put`].
+    /// As for [`Keyspace::put`].
     pub async fn write(&self, batch: Batch) -> Result<()> {
-        self.write_with(batch, self.0.durability).await
+        self.write_with(batch, self.handle().durability).await
     }
 
     /// Writes a batch with a durability of its own.
@@ -207,27 +113,10 @@ impl Database {
     /// As asked: see [`Durability`].
     ///
     /// # Cancel safety
-    /// As for [`Database::put`].
+    /// As for [`Keyspace::put`].
     pub async fn write_with(&self, batch: Batch, durability: Durability) -> Result<()> {
-        Ok(self.0.client.write(batch.into_ops()?, durability).await?)
-    }
-
-    /// Reads the newest values of several keys, in their order, with one message a shard.
-    ///
-    /// The keys of one shard are read as of one moment; between shards there is none.
-    ///
-    /// # Errors
-    /// As for [`Database::get`], for the first key that fails.
-    ///
-    /// # Cancel safety
-    /// Dropping the future drops the answers.
-    pub async fn get_many<K: AsRef<[u8]>>(
-        &self,
-        keys: impl IntoIterator<Item = K>,
-    ) -> Result<Vec<Option<Bytes>>> {
-        let keys: Vec<K> = keys.into_iter().collect();
-        let keys: Vec<&[u8]> = keys.iter().map(AsRef::as_ref).collect();
-        Ok(self.0.client.get_many(KeyspaceId::DEFAULT, &keys).await?)
+        let ops = batch.into_ops(self.handle().id)?;
+        Ok(self.client().write(ops, durability).await?)
     }
 
     /// Moves what is in memory into the trees, so that the next open has nothing to replay.
@@ -238,7 +127,7 @@ impl Database {
     /// # Cancel safety
     /// Dropping the future leaves the flush under way.
     pub async fn flush(&self) -> Result<()> {
-        Ok(self.0.client.flush().await?)
+        Ok(self.client().flush().await?)
     }
 
     /// Reads everything on disk that is live, and checks every checksum and the structure.
@@ -250,7 +139,7 @@ impl Database {
     /// Dropping the future leaves the check under way.
     pub async fn verify(&self) -> Result<VerifyReport> {
         let mut total = VerifyReport::default();
-        for report in self.0.client.verify().await? {
+        for report in self.client().verify().await? {
             total.entries += report.entries;
             total.damages.extend(report.damages);
         }
@@ -266,7 +155,7 @@ impl Database {
     /// Dropping the future drops the answer.
     pub async fn stats(&self) -> Result<Stats> {
         Ok(Stats {
-            shards: self.0.client.stats().await?,
+            shards: self.client().stats().await?,
         })
     }
 
@@ -282,13 +171,13 @@ impl Database {
     /// # Cancel safety
     /// Once polled, dropping the future leaves the closing under way.
     pub async fn close(&self) -> Result<()> {
-        let closed = self.0.client.close().await;
+        let closed = self.client().close().await;
         if closed.is_err() {
             // A shard whose queue was full has not heard of it; asking twice is harmless.
-            close_in_background(self.0.submitters.clone());
+            close_in_background(self.handle().submitters.clone());
         }
         // The sender is dropped with the last shard, whether or not it has sent.
-        self.0.stopped.clone().await.ok();
+        self.handle().stopped.clone().await.ok();
         match closed {
             Err(lightning_shards::Error::Closed | lightning_shards::Error::Busy { .. }) => Ok(()),
             other => Ok(other?),
@@ -297,12 +186,12 @@ impl Database {
 
     /// The number of shards, fixed at creation.
     pub fn shard_count(&self) -> usize {
-        usize::from(self.0.client.router().shards())
+        usize::from(self.client().router().shards())
     }
 
     /// Where the database is.
     pub fn path(&self) -> &Path {
-        &self.0.path
+        &self.handle().path
     }
 }
 

@@ -13,9 +13,10 @@ pub struct Error(Box<Cause>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// There is no database at the path: create one, or correct the path.
+    /// There is no database at the path, or no keyspace of the name: create one, or correct that.
     NotFound,
-    /// There is a database at the path already: open it, or choose another path.
+    /// There is a database at the path, or a keyspace of the name, already: open it, or choose
+    /// another.
     AlreadyExists,
     /// An argument is out of its bounds: correct the call.
     Invalid,
@@ -31,7 +32,7 @@ pub enum ErrorKind {
     Locked,
     /// This machine cannot run the database: the text names the remedy.
     Unsupported,
-    /// Another version of the format wrote the database: use a build that reads it.
+    /// Another version wrote the database, or created the keyspace: use a build that reads it.
     Version,
     /// A shard failed, so no more writes are taken; nothing happened: close and open again.
     Poisoned,
@@ -39,6 +40,8 @@ pub enum ErrorKind {
     MaybeCommitted,
     /// A function of the caller's panicked; nothing happened: the text says with what.
     Panicked,
+    /// The keyspace was dropped; nothing happened: open or create another.
+    Dropped,
     /// The database is closed.
     Closed,
 }
@@ -49,15 +52,16 @@ impl Error {
         match &*self.0 {
             Cause::Io(error) => io_kind(error),
             Cause::Corruption(_) => ErrorKind::Corruption,
-            Cause::NotADatabase { .. } => ErrorKind::NotFound,
-            Cause::AlreadyExists { .. } => ErrorKind::AlreadyExists,
-            Cause::Version { .. } => ErrorKind::Version,
+            Cause::NotADatabase { .. } | Cause::KeyspaceNotFound { .. } => ErrorKind::NotFound,
+            Cause::AlreadyExists { .. } | Cause::KeyspaceExists { .. } => ErrorKind::AlreadyExists,
+            Cause::Version { .. } | Cause::KeyspaceUnreadable { .. } => ErrorKind::Version,
             Cause::Invalid { .. } => ErrorKind::Invalid,
             Cause::Busy { .. } => ErrorKind::Busy,
             Cause::NoSpace { .. } => ErrorKind::NoSpace,
             Cause::Poisoned { .. } => ErrorKind::Poisoned,
             Cause::MaybeCommitted { .. } => ErrorKind::MaybeCommitted,
             Cause::Panicked { .. } => ErrorKind::Panicked,
+            Cause::KeyspaceDropped { .. } => ErrorKind::Dropped,
             Cause::Closed => ErrorKind::Closed,
             // The engine's errors are this project's own; one that is not told apart above still
             // reads well and cannot be acted on.

@@ -30,6 +30,7 @@ mod builder;
 mod database;
 mod error;
 mod key_range;
+mod keyspace;
 mod report;
 mod salvage;
 mod scan;
@@ -40,10 +41,12 @@ pub use builder::Builder;
 pub use database::Database;
 pub use error::{Error, ErrorKind};
 pub use key_range::KeyRange;
+pub use keyspace::{Keyspace, KeyspaceInfo};
 pub use lightning_shards::{
-    BATCH_BYTES_MAX, Change, Codec, Compression, Corruption, DatabaseId, Durability, Estimate,
-    KEY_BYTES_MAX, Loss, Lost, Lsn, Mismatch, PageCount, PagesByCodec, Place, SHARDS_MAX,
-    SalvageReport, ShardId, ShardSalvage, ShardStats, VALUE_BYTES_MAX,
+    BATCH_BYTES_MAX, Change, Codec, Compression, Corruption, DEFAULT_KEYSPACE_NAME, DatabaseId,
+    Durability, Estimate, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, KeyspaceId, KeyspaceOptions,
+    Loss, Lost, Lsn, Mismatch, PageCount, PagesByCodec, Place, SHARDS_MAX, SalvageReport, ShardId,
+    ShardSalvage, ShardStats, VALUE_BYTES_MAX,
 };
 pub use report::{Stats, VerifyReport};
 pub use salvage::salvage;

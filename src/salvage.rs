@@ -11,8 +11,8 @@ use lightning_io::glommio::{ExecutorConfig, GlommioEnv};
 use lightning_io::mesh::Submitter;
 use lightning_shards::client::Client;
 use lightning_shards::{
-    Corruption, Durability, Error as Cause, OpenMode, Ops, Place, Request, Salvage, SalvageConfig,
-    SalvageReport, Sink,
+    Corruption, Durability, Error as Cause, KeyspaceId, OpenMode, Ops, Place, Request, Salvage,
+    SalvageConfig, SalvageReport, Sink,
 };
 
 use crate::start::{
@@ -101,10 +101,15 @@ async fn copy(env: &GlommioEnv, from: &Path, to: &Path) -> Result<SalvageReport>
     let mut salvage = Salvage::open(env, from).await?;
     let builder = Database::builder(to).shards(usize::from(salvage.shards()));
     let (database, unfinished) = start_blocking(&builder, OpenMode::Create)?;
-    let mut sink = Copy(database.client());
+    let mut sink = Copy {
+        client: database.client(),
+        keyspace_max: KeyspaceId::DEFAULT,
+    };
     let read = salvage.run(&SalvageConfig::default(), &mut sink).await;
     let outcome = match read {
-        Ok(report) => block_on(check(&database, &report)).map(|()| report),
+        Ok(report) => block_on(check(&database, &report))
+            .and_then(|()| block_on(sink.reserve_ids()))
+            .map(|()| report),
         Err(error) => Err(error.into()),
     };
     let closed = block_on(database.close());
@@ -142,12 +147,31 @@ async fn check(copy: &Database, report: &SalvageReport) -> Result<()> {
 }
 
 /// Writes to the new database.
-struct Copy<'a>(&'a Client<Submitter<Request>>);
+struct Copy<'a> {
+    client: &'a Client<Submitter<Request>>,
+    /// The highest number of a keyspace that has keys.
+    keyspace_max: KeyspaceId,
+}
+
+impl Copy<'_> {
+    /// Makes sure that a new keyspace does not find the keys of another one under its number: which
+    /// number was given last may be lost.
+    async fn reserve_ids(&self) -> Result<()> {
+        if self.keyspace_max > KeyspaceId::DEFAULT {
+            self.client.reserve_ids(self.keyspace_max).await?;
+        }
+        Ok(())
+    }
+}
 
 impl Sink for Copy<'_> {
     async fn write(&mut self, puts: Ops) -> lightning_shards::Result<()> {
+        self.keyspace_max = puts
+            .keyspace_max()
+            .max(Some(self.keyspace_max))
+            .unwrap_or_default();
         // Nothing counts before the flush at the end, so no write waits for the disk.
-        block_on(self.0.write(puts, Durability::Relaxed))
+        block_on(self.client.write(puts, Durability::Relaxed))
     }
 }
 

@@ -12,8 +12,10 @@
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_channel::{mpsc, oneshot};
+use futures_executor::block_on;
 use futures_util::{FutureExt, StreamExt};
 use lightning_io::glommio::{
     ExecutorConfig, Executors, GlommioEnv, GlommioLock, GlommioPort, Preflight,
@@ -28,7 +30,10 @@ use lightning_shards::{
 
 use crate::builder::Spin;
 use crate::database::{Handle, request_close};
-use crate::{Builder, Database, Error, Result};
+use crate::{Builder, Database, Error, ErrorKind, Result};
+
+/// How long the deletion of a dropped keyspace waits before it asks busy shards again.
+const DROP_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Opens or creates a database.
 pub(crate) async fn start(builder: Builder, mode: OpenMode) -> Result<Database> {
@@ -37,11 +42,35 @@ pub(crate) async fn start(builder: Builder, mode: OpenMode) -> Result<Database> 
     on_thread("lightning-open", &path, move || {
         let (database, unfinished) = start_blocking(&builder, mode)?;
         match unfinished {
-            Some(unfinished) => unfinished.finish().map(|()| database),
-            None => Ok(database),
+            Some(unfinished) => unfinished.finish()?,
+            None => resume_drops(&database),
         }
+        Ok(database)
     })
     .await
+}
+
+/// Has what a crash left of dropped keyspaces deleted, beside whatever the database is opened for.
+fn resume_drops(database: &Database) {
+    // A client does not keep the database open: closing it ends this.
+    let client = database.client().clone();
+    let resume = move || {
+        loop {
+            match block_on(client.resume_drops()).map_err(Error::from) {
+                Err(error) if error.is_retryable() => {
+                    std::thread::park_timeout(DROP_RETRY_INTERVAL);
+                }
+                Err(error) if error.kind() != ErrorKind::Closed => {
+                    return tracing::warn!(%error, "a dropped keyspace was not deleted to its end");
+                }
+                _ => return,
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("lightning-drop".to_owned());
+    if let Err(error) = thread.spawn(resume) {
+        tracing::warn!(%error, "dropped keyspaces wait for the next opening");
+    }
 }
 
 /// Runs what blocks on a thread of its own, and waits for it without blocking.
@@ -119,6 +148,7 @@ pub(crate) fn start_blocking(
     });
     let database = Database::new(Handle {
         path,
+        id: identity.database(),
         durability: builder.durability,
         client: Client::new(identity.router(), running.submitters.clone()),
         submitters: running.submitters,
@@ -330,7 +360,7 @@ fn wait_until_open(
 ) -> Result<()> {
     let mut failures = Vec::new();
     let mut count = 0;
-    while let Some((index, outcome)) = futures_executor::block_on(opened.next()) {
+    while let Some((index, outcome)) = block_on(opened.next()) {
         count += 1;
         failures.extend(outcome.err().map(|error| (index, error)));
     }
@@ -349,5 +379,5 @@ fn stop(running: Running) {
     // Nothing was ever sent to them, so their queues have room.
     request_close(running.submitters);
     // Until then the directory is locked.
-    futures_executor::block_on(running.stopped).ok();
+    block_on(running.stopped).ok();
 }

@@ -22,7 +22,7 @@ pub(crate) const BODY: usize = CHECKSUM + 4;
 const _: () = assert!(BODY == 16);
 
 /// The version of the on-disk format that this build writes and reads, for all files alike.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Why a block is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lightning_io::{IoError, IoErrorKind, IoOp};
 
-use crate::ShardId;
+use crate::{KeyspaceId, ShardId};
 
 /// What the functions of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -164,6 +164,32 @@ pub enum Error {
         shard: ShardId,
         /// What it panicked with.
         cause: String,
+    },
+    /// There is no keyspace of the name.
+    #[error("there is no keyspace \"{name}\"")]
+    KeyspaceNotFound {
+        /// The name.
+        name: String,
+    },
+    /// There is a keyspace of the name already.
+    #[error("the keyspace \"{name}\" exists")]
+    KeyspaceExists {
+        /// The name.
+        name: String,
+    },
+    /// The keyspace that a request is about was dropped; nothing was written.
+    #[error("keyspace {id} was dropped")]
+    KeyspaceDropped {
+        /// Its number.
+        id: KeyspaceId,
+    },
+    /// What the catalogue says of a keyspace is nothing that this build knows.
+    #[error("the keyspace \"{name}\" cannot be used: {reason}")]
+    KeyspaceUnreadable {
+        /// Its name.
+        name: String,
+        /// What was found, and what was expected.
+        reason: String,
     },
     /// The database is closed, or is closing.
     #[error("the database is closed")]

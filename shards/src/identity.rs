@@ -18,8 +18,8 @@
 //! as it says `being created` nothing was ever acknowledged, so the next creation may start over.
 //! `ready` is written to one copy after the other, each write durable: at any moment at least one
 //! copy is whole, and `ready` in either means that every shard's file is there. Opening syncs what
-//! it read and completes the copies: a stale `being created` must not outlive a rotten `ready`. A copy
-//! that does not read as `ready` is read twice.
+//! it read and completes the copies: a stale `being created` must not outlive a rotten `ready`. A
+//! copy that does not read as `ready` is read twice.
 
 use std::path::{Path, PathBuf};
 
@@ -240,7 +240,8 @@ async fn read_copy<F: File>(
     let number = u8::try_from(copy).expect("there are two copies");
     let place = (to_u64(copy * BLOCK_BYTES), BLOCK_BYTES);
     let judge = |block: &[u8]| Identity::decode(block, number);
-    // An unfinished creation is started over, which removes what is there: believed when read twice.
+    // An unfinished creation is started over, which removes what is there: believed when read
+    // twice.
     let is_good = |found: &std::result::Result<(Identity, State), BlockError>| {
         matches!(found, Ok((_, State::Ready)))
     };
@@ -295,7 +296,7 @@ mod tests {
     fn the_bytes_are_the_documented_ones() {
         let block = block(0);
         assert_eq!(&block[..8], b"LDBIDENT");
-        assert_eq!(&block[8..12], &[2, 0, 0, 0]);
+        assert_eq!(&block[8..12], &[3, 0, 0, 0]);
         assert_eq!(&block[16..37], &[&[7; 16][..], &[4, 0, 2, 1, 0]].concat());
         assert!(block[37..].iter().all(|&byte| byte == 0));
     }

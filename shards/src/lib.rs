@@ -12,6 +12,7 @@ extern crate lightning_io;
 
 mod block;
 mod cache;
+mod catalogue;
 pub mod client;
 mod clock;
 mod compression;
@@ -38,6 +39,9 @@ mod verify;
 mod wal;
 
 pub use block::FORMAT_VERSION;
+pub use catalogue::{
+    DEFAULT_KEYSPACE_NAME, KEYSPACE_NAME_BYTES_MAX, KeyspaceOptions, KeyspaceRecord,
+};
 pub use compression::{Codec, CodecError, Compression, Compressor, Decompressor};
 pub use config::ShardConfig;
 pub use direction::Direction;
@@ -45,8 +49,8 @@ pub use entry::{Entry, EntryFlags, EntrySource};
 pub use error::{Corruption, Error, KeyRange, Place, Result};
 pub use identity::{Identity, SHARDS_MAX};
 pub use message::{
-    Change, Decide, Durability, Estimate, Lease, Mismatch, OpenScan, Reply, Request, ScanId,
-    ScanPage, ScanSpec, Updated, Want,
+    Change, Decide, DeletedPiece, Durability, Estimate, Lease, Mismatch, OpenScan, Owner, Reply,
+    Request, ScanId, ScanPage, ScanSpec, Updated, Want,
 };
 pub use root::{OpenMode, Root, finish_create, open_root};
 pub use router::Router;

@@ -9,7 +9,7 @@ use futures_channel::oneshot;
 use crate::stats::ShardStats;
 use crate::verify::VerifyReport;
 use crate::wal::Ops;
-use crate::{Direction, Result, ShardId, StorageKey, StoredRange, Timestamp};
+use crate::{Direction, KeyspaceId, Result, ShardId, StorageKey, StoredRange, Timestamp};
 
 /// Where an answer goes. A request that is dropped unanswered reads as [`crate::Error::Closed`].
 pub type Reply<T> = oneshot::Sender<Result<T>>;
@@ -149,6 +149,24 @@ pub struct Estimate {
     pub bytes: u64,
 }
 
+/// Whose keys a deletion is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// A keyspace in use: that it was dropped is a reason to refuse.
+    InUse,
+    /// A keyspace that was dropped.
+    Dropped,
+}
+
+/// What a piece of a deletion did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeletedPiece {
+    /// Keys that it deleted.
+    pub keys: u64,
+    /// What is left of the range; none when that was all.
+    pub rest: Option<StoredRange>,
+}
+
 /// What a shard can be asked.
 #[derive(Debug)]
 pub enum Request {
@@ -223,6 +241,22 @@ pub enum Request {
         range: StoredRange,
         /// The guess.
         reply: Reply<Estimate>,
+    },
+    /// A keyspace was dropped: whatever else concerns it is refused from now on.
+    DropKeyspace {
+        /// Which.
+        keyspace: KeyspaceId,
+        /// Answered when that is so.
+        reply: Reply<()>,
+    },
+    /// Deletes the first keys of a range, a bounded number, in one durable commit.
+    DeletePiece {
+        /// The range, within one keyspace.
+        range: StoredRange,
+        /// Whose keys they are.
+        owner: Owner,
+        /// What was deleted, and what is left.
+        reply: Reply<DeletedPiece>,
     },
     /// Moves what is in memory into the tree.
     Flush {

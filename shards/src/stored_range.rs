@@ -45,6 +45,11 @@ impl StoredRange {
         Ok(Self { from, to })
     }
 
+    /// The keyspace that its keys are in.
+    pub(crate) fn keyspace(&self) -> KeyspaceId {
+        KeyspaceId::of(&self.from).expect("a range begins with its keyspace")
+    }
+
     /// Whether no key can lie in it.
     pub fn is_empty(&self) -> bool {
         self.from >= self.to

@@ -73,10 +73,26 @@ impl KeyspaceId {
     /// The keyspace that a database starts with.
     pub const DEFAULT: Self = Self(1);
 
-    /// The number after this one: where this keyspace's keys end.
+    /// The number after this one: where this keyspace's keys end. The last number has none and
+    /// stays, so no keyspace has it.
     #[must_use]
     pub(crate) fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
+    }
+
+    /// Whether it is the number of a keyspace that somebody created.
+    pub(crate) fn is_created(self) -> bool {
+        self > Self::DEFAULT && self < Self(u32::MAX)
+    }
+
+    /// The keyspace of a stored key; none when it is too short to be one.
+    #[expect(
+        clippy::big_endian_bytes,
+        reason = "byte order has to be the order of numbers"
+    )]
+    pub fn of(stored_key: &[u8]) -> Option<Self> {
+        let bytes = stored_key.first_chunk()?;
+        Some(Self(u32::from_be_bytes(*bytes)))
     }
 }
 
@@ -181,6 +197,11 @@ impl StorageKey {
         &self.0
     }
 
+    /// The keyspace that it lies in.
+    pub(crate) fn keyspace(&self) -> KeyspaceId {
+        KeyspaceId::of(&self.0).expect("a stored key begins with its keyspace")
+    }
+
     /// The caller's part of a stored key; `None` when it is too short to be one.
     pub fn user_key(stored: &[u8]) -> Option<&[u8]> {
         stored.get(Self::PREFIX_BYTES..)
@@ -197,6 +218,11 @@ mod tests {
         let high = StorageKey::new(KeyspaceId(256), b"");
         assert!(low < high);
         assert_eq!(StorageKey::user_key(low.as_slice()), Some(&b"\xff\xff"[..]));
+        assert_eq!(
+            (low.keyspace(), high.keyspace()),
+            (KeyspaceId(1), KeyspaceId(256))
+        );
+        assert_eq!(KeyspaceId::of(b"\0\0\x01"), None);
     }
 
     #[test]

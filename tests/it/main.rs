@@ -14,6 +14,7 @@
 mod basics;
 mod damage;
 mod durability;
+mod keyspaces;
 mod limits;
 mod model;
 mod opening;

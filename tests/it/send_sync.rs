@@ -4,8 +4,8 @@ use std::future::Future;
 
 use futures_core::Stream;
 use lightning_db::{
-    Batch, Builder, Change, Corruption, Database, Durability, Error, ErrorKind, Estimate, Mismatch,
-    Place, Scan, ShardId, ShardStats, Stats, VerifyReport,
+    Batch, Builder, Change, Corruption, Database, Durability, Error, ErrorKind, Estimate, Keyspace,
+    KeyspaceInfo, KeyspaceOptions, Mismatch, Place, Scan, ShardId, ShardStats, Stats, VerifyReport,
 };
 
 use crate::scratch;
@@ -30,6 +30,9 @@ fn public_types_are_send_sync_and_unpin() {
     free::<Error>();
     free::<ErrorKind>();
     free::<Estimate>();
+    free::<Keyspace>();
+    free::<KeyspaceInfo>();
+    free::<KeyspaceOptions>();
     free::<Change>();
     free::<Mismatch>();
     free::<Place>();
@@ -81,6 +84,12 @@ fn futures_of_a_database(db: &Database) {
         compare_and_swap("key", None, Some(b"value")),
         update("key", |_| None),
         update_with("key", Durability::Relaxed, |_| Change::Keep),
+        delete_range(..),
+        create_keyspace("name", KeyspaceOptions::new()),
+        keyspace("name"),
+        keyspace_or_create("name", KeyspaceOptions::new()),
+        keyspaces(),
+        drop_keyspace("name"),
         first(..),
         last("a".."b"),
         count("a"..),

@@ -1,5 +1,6 @@
 //! The side of the callers: routing, splitting and merging, over any way to reach the shards.
 
+mod keyspaces;
 mod scan;
 
 use std::ops::Bound;
@@ -160,8 +161,8 @@ impl<S: Submit<Request>> Client<S> {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Has a function see the current value of a key and say what becomes of it, with no other write
-    /// of the key in between.
+    /// Has a function see the current value of a key and say what becomes of it, with no other
+    /// write of the key in between.
     ///
     /// # Cancel safety
     /// Once polled, dropping the future drops the answer and not the update.

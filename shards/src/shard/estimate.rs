@@ -9,6 +9,9 @@ use crate::{Result, StoredRange};
 impl<E: Env> Shard<E> {
     /// Answers with an estimate of a range.
     pub(super) fn estimate(&self, range: StoredRange, reply: Reply<Estimate>) {
+        if let Err(error) = self.check_in_use(range.keyspace()) {
+            return drop(reply.send(Err(error)));
+        }
         let shard = self.clone();
         self.spawn_counted(async move { drop(reply.send(shard.estimate_range(&range).await)) });
     }

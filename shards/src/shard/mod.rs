@@ -15,11 +15,16 @@
 //! # Read-modify-write
 //! A write may let the current value decide what it writes: see `update`.
 //!
+//! # Keyspaces
+//! A shard knows them by their numbers alone, and of these only which were dropped: see `dropped`.
+//!
 //! # Ownership
 //! Everything is reached through one `Rc`; tasks of the shard share it. No borrow of a cell lives
 //! across an await.
 
 mod create;
+mod delete;
+mod dropped;
 mod estimate;
 mod flush;
 mod news;
@@ -49,6 +54,7 @@ use crate::{Error, FileOwner, Lsn, Result, ShardId};
 
 pub use read::{Probe, Version};
 
+use dropped::Dropped;
 use scan::Scan;
 use write::{Deferred, Waiter};
 
@@ -111,6 +117,9 @@ struct Inner<E: Env> {
     flush_given_up: Cell<bool>,
     /// Why no more writes are taken: this shard or a peer failed.
     refused: RefCell<Option<Error>>,
+
+    /// Keyspaces that were dropped since the shard was opened: what concerns them is refused.
+    dropped: RefCell<Dropped>,
 
     scans: RefCell<BTreeMap<ScanId, Scan<E>>>,
     next_scan: Cell<u64>,

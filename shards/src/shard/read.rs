@@ -129,6 +129,9 @@ impl<E: Env> Shard<E> {
     /// Answers a get.
     pub(super) fn get(&self, key: StorageKey, want: Want, reply: Reply<Option<Bytes>>) {
         count(&self.0.counters.gets, 1);
+        if let Err(error) = self.check_in_use(key.keyspace()) {
+            return drop(reply.send(Err(error)));
+        }
         let found = self.look(&key, Timestamp::MAX, want, |found| {
             found.map_or(Answer::ABSENT, |found| Answer::of(found, want))
         });
@@ -157,6 +160,10 @@ impl<E: Env> Shard<E> {
     /// Answers a multi-get, as of one moment.
     pub(super) fn get_many(&self, keys: Vec<StorageKey>, reply: Reply<Vec<Option<Bytes>>>) {
         count(&self.0.counters.gets, keys.len());
+        let mut keyspaces = keys.iter().map(StorageKey::keyspace);
+        if let Err(error) = keyspaces.try_for_each(|keyspace| self.check_in_use(keyspace)) {
+            return drop(reply.send(Err(error)));
+        }
         let mut values = Vec::with_capacity(keys.len());
         let mut hold = None;
         for key in &keys {

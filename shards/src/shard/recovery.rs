@@ -5,8 +5,8 @@
 //! 2. Open the tree that it points to: header and space map, no data.
 //! 3. Find the log's segments and read their headers.
 //! 4. Replay every record behind the checkpoint into a memtable, following the chain of hashes. A
-//!    memtable that fills up is applied to the tree on the way, so memory stays in its budget. Where
-//!    the tree is damaged or the disk is full, it stays in memory, beyond the budget.
+//!    memtable that fills up is applied to the tree on the way, so memory stays in its budget.
+//!    Where the tree is damaged or the disk is full, it stays in memory, beyond the budget.
 //! 5. Judge the end of the log: a torn tail is cut, rot is refused (see `wal::reader`).
 //! 6. Sync the segments that were read, let those below the checkpoint go, and take a fresh one
 //!    into use, with a new epoch.
@@ -102,6 +102,7 @@ impl<E: Env> Shard<E> {
             flush_wanted: Signal::default(),
             flush_given_up: Cell::new(false),
             refused: RefCell::new(None),
+            dropped: RefCell::default(),
             scans: RefCell::new(BTreeMap::new()),
             next_scan: Cell::new(0),
             tasks: Cell::new(0),

@@ -24,7 +24,7 @@ use crate::entry::{Entry, EntryFlags};
 use crate::memtable::Iter;
 use crate::message::{Lease, OpenScan, Reply, ScanId, ScanPage, ScanSpec};
 use crate::tree::{TreeCursor, TreeValue};
-use crate::{Error, Result, StorageKey, Timestamp};
+use crate::{Error, Result, StorageKey, StoredRange, Timestamp};
 
 /// A page ends when its rows take this much: large enough that a message a page costs little, and
 /// small enough that the rows of some hundred slow readers fit in memory.
@@ -51,6 +51,11 @@ pub(super) struct Scan<E: Env> {
 }
 
 impl<E: Env> Scan<E> {
+    /// What is still to come.
+    pub(super) fn into_rest(self) -> StoredRange {
+        self.spec.range
+    }
+
     /// Pins a memtable that came into use before the scan was bound.
     pub(super) fn note_new_memtable(&mut self, table: &SharedMemtable) {
         if self.at.is_none() && self.view.memtables.len() < UNBOUND_MEMTABLES_MAX {
@@ -72,7 +77,7 @@ enum Pause {
 }
 
 /// Where a merge puts the rows that it finds.
-trait Rows {
+pub(super) trait Rows {
     /// Takes a row.
     fn push(&mut self, key: &[u8], value: &[u8]);
 
@@ -164,6 +169,9 @@ impl<E: Env> Shard<E> {
     /// Opens a scan.
     pub(super) fn open_scan(&self, spec: ScanSpec, lease: Lease, reply: Reply<OpenScan>) {
         self.drop_abandoned_scans();
+        if let Err(error) = self.check_in_use(spec.range.keyspace()) {
+            return drop(reply.send(Err(error)));
+        }
         if self.0.scans.borrow().len() >= SCANS_MAX {
             let what = "too many scans are open";
             drop(reply.send(Err(Error::Busy {
@@ -175,20 +183,25 @@ impl<E: Env> Shard<E> {
         count(&self.0.counters.scans, 1);
         let id = ScanId(self.0.next_scan.get());
         self.0.next_scan.set(id.0 + 1);
-        let view = self.read_view();
-        let cursor = self.0.tree.cursor(&view.tree, spec.direction);
-        let scan = Scan {
-            spec,
-            view,
-            cursor,
-            at: None,
-            lease,
-        };
+        let scan = self.begin_scan(spec, lease);
         self.0.scans.borrow_mut().insert(id, scan);
         drop(reply.send(Ok(OpenScan {
             id,
             now: self.0.clock.now(),
         })));
+    }
+
+    /// A scan of what the shard holds now, in whose place nobody can ask for rows yet.
+    pub(super) fn begin_scan(&self, spec: ScanSpec, lease: Lease) -> Scan<E> {
+        let view = self.read_view();
+        let cursor = self.0.tree.cursor(&view.tree, spec.direction);
+        Scan {
+            spec,
+            view,
+            cursor,
+            at: None,
+            lease,
+        }
     }
 
     /// Answers with the next rows of a scan.
@@ -252,6 +265,7 @@ impl<E: Env> Shard<E> {
                 reason,
             });
         };
+        self.check_in_use(scan.spec.range.keyspace())?;
         if scan.at.is_none() && scan.view.memtables.len() >= UNBOUND_MEMTABLES_MAX {
             return Err(Error::Busy {
                 shard: self.id(),
@@ -271,7 +285,7 @@ impl<E: Env> Shard<E> {
     }
 
     /// Reads rows until they are enough; returns whether there are no more.
-    async fn read_rows(
+    pub(super) async fn read_rows(
         &self,
         scan: &mut Scan<E>,
         at: Timestamp,

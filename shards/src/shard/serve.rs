@@ -88,6 +88,15 @@ impl<E: Env> Shard<E> {
             }
             Request::CountRows { scan, at, reply } => self.count_rows(scan, at, reply),
             Request::Estimate { range, reply } => self.estimate(range, reply),
+            Request::DropKeyspace { keyspace, reply } => {
+                self.0.dropped.borrow_mut().insert(keyspace);
+                drop(reply.send(Ok(())));
+            }
+            Request::DeletePiece {
+                range,
+                owner,
+                reply,
+            } => self.delete_piece(range, owner, reply),
             Request::Flush { reply } => {
                 let shard = self.clone();
                 self.spawn_counted(async move { drop(reply.send(shard.flush_all().await)) });

@@ -34,7 +34,7 @@ use super::{Shard, count};
 use crate::message::{Change, Decide, Durability, Reply, Updated, Want};
 use crate::tree::TreeView;
 use crate::wal::Ops;
-use crate::{Error, Lsn, Result, StorageKey, Timestamp};
+use crate::{Error, KeyspaceId, Lsn, Result, StorageKey, Timestamp};
 
 /// Reads of one update's value: the first, the one that keeps the place, and one for each memtable
 /// that may be flushed meanwhile. An update that needed more is refused as busy.
@@ -97,6 +97,10 @@ impl Update {
             reads: 0,
             read: Read::Nothing,
         }
+    }
+
+    pub(super) fn keyspace(&self) -> KeyspaceId {
+        self.key.keyspace()
     }
 
     /// Whether its function has still to run.

@@ -12,7 +12,7 @@ use crate::entry::{Entry, EntryFlags};
 use crate::memtable::Memtable;
 use crate::message::{Durability, Reply};
 use crate::wal::{Offer, Ops, Settle};
-use crate::{Error, Lsn, Result, Timestamp};
+use crate::{Error, KeyspaceId, Lsn, Result, Timestamp};
 
 /// Writes that may wait for room at a shard; one more is refused as busy. Each is a caller that
 /// waits for its answer, so this is far above what group commit can use.
@@ -32,6 +32,8 @@ pub(super) enum Caller {
     Batch(Reply<Timestamp>),
     /// One who lets the current value decide.
     Update(Box<Update>),
+    /// The shard itself, which deletes a piece of a range.
+    Deletion(Reply<Timestamp>),
 }
 
 impl Deferred {
@@ -53,7 +55,7 @@ impl Deferred {
     fn refuse(self, error: Error) {
         match self.caller {
             // A caller that stopped waiting needs no answer.
-            Caller::Batch(reply) => drop(reply.send(Err(error))),
+            Caller::Batch(reply) | Caller::Deletion(reply) => drop(reply.send(Err(error))),
             Caller::Update(update) => update.answer(Err(error)),
         }
     }
@@ -155,6 +157,7 @@ impl<E: Env> Shard<E> {
     /// Whether the active memtable has room, sealing it if it is full and can be.
     fn admit(&self, write: &Deferred) -> Result<bool> {
         self.check_writable()?;
+        self.check_targets(write)?;
         debug_assert!(
             write.is_open() || !write.ops.is_empty(),
             "the client drops empty batches"
@@ -169,6 +172,23 @@ impl<E: Env> Shard<E> {
         match &*self.0.flush_error.borrow() {
             Some(error) => Err(error.clone()),
             None => Ok(false),
+        }
+    }
+
+    /// Whether a write concerns nothing that was dropped, now that it could be taken.
+    fn check_targets(&self, write: &Deferred) -> Result<()> {
+        if self.0.dropped.borrow().is_empty() {
+            return Ok(());
+        }
+        match &write.caller {
+            Caller::Batch(_) => write.ops.ops().try_for_each(|op| {
+                let op = op.expect("operations were encoded by this build");
+                let keyspace =
+                    KeyspaceId::of(op.key).expect("a stored key begins with its keyspace");
+                self.check_in_use(keyspace)
+            }),
+            Caller::Update(update) => self.check_in_use(update.keyspace()),
+            Caller::Deletion(_) => Ok(()),
         }
     }
 
@@ -208,7 +228,7 @@ impl<E: Env> Shard<E> {
             Caller::Batch(reply) if relaxed || planted!("ack_before_write") => {
                 drop(reply.send(Ok(timestamp)));
             }
-            Caller::Batch(reply) => {
+            Caller::Batch(reply) | Caller::Deletion(reply) => {
                 let waiter = Waiter::Write { reply, timestamp };
                 self.0.wal.when_durable(lsn, waiter);
             }

@@ -107,6 +107,12 @@ impl Ops {
         self.count == 0
     }
 
+    /// The highest number of a keyspace that they write to; none when there are none.
+    pub fn keyspace_max(&self) -> Option<KeyspaceId> {
+        let ids = self.ops().filter_map(|op| KeyspaceId::of(op.ok()?.key));
+        ids.max()
+    }
+
     /// Their size in the log.
     pub fn bytes(&self) -> usize {
         self.bytes.len()

@@ -7,12 +7,14 @@ use crate::faults::FaultSet;
 /// How the command is called.
 pub const USAGE: &str = "\
 usage: lightning-sim --seeds A..B [--faults none|all|F5,F10,..] [--shrink] [--trace]
+       lightning-sim --seeds A..B --keyspaces
        cargo planted [BUG..]
 
   --seeds A..B   run the seeds from A up to, not including, B; A alone is one seed
   --faults SET   faults besides crashes: none (the default), all, or a list of names
   --shrink       look for the smallest run in which a violating seed still fails
   --trace        print the last events of a violating run
+  --keyspaces    other runs: keyspaces come and go while callers work on them
 
   cargo planted  build all planted bugs in, and look for each in up to 1000 seeds, or for those
                  that are named; one alone, to look at: RUSTFLAGS='--cfg planted=\"BUG\"'";
@@ -28,6 +30,8 @@ pub struct Args {
     pub shrink: bool,
     /// Whether to print what a failing run did.
     pub trace: bool,
+    /// Whether to run what is about keyspaces.
+    pub keyspaces: bool,
 }
 
 /// Reads the arguments after the program's name; `None` is a call for help.
@@ -42,6 +46,7 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Option<Args>, Str
         faults: FaultSet::none(),
         shrink: false,
         trace: false,
+        keyspaces: false,
     };
     while let Some(arg) = args.next() {
         let (name, mut inline) = match arg.split_once('=') {
@@ -60,6 +65,7 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Option<Args>, Str
             }
             "--shrink" => parsed.shrink = true,
             "--trace" => parsed.trace = true,
+            "--keyspaces" => parsed.keyspaces = true,
             "--help" | "-h" => return Ok(None),
             _ => return Err(format!("there is no option {name:?}")),
         }
@@ -100,7 +106,8 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!(args.seeds, 3..9);
-        assert!(args.shrink && args.trace && !args.faults.is_empty());
+        assert!(args.shrink && args.trace && !args.faults.is_empty() && !args.keyspaces);
+        assert!(read("--seeds 1..2 --keyspaces").unwrap().unwrap().keyspaces);
         assert_eq!(read("--seeds=7").unwrap().unwrap().seeds, 7..8);
         assert_eq!(read("--help"), Ok(None));
     }

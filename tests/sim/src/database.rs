@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, join_all, select};
 use lightning_io::sim::{SimEnv, SimLock, SimPort, SimSubmitter, World};
-use lightning_io::{Env, JoinHandle, TaskClass};
+use lightning_io::{Env, JoinHandle, Submit, TaskClass};
 use lightning_shards::client::Client;
 use lightning_shards::{
     Error, Identity, OpenMode, Request, Result, Root, Router, Shard, ShardConfig, ShardId,
@@ -91,37 +91,21 @@ impl Database {
         opening: Opening,
         model: &Rc<RefCell<Model>>,
     ) -> Result<Self> {
-        let path = Path::new(ROOT);
-        let count = u16::try_from(site.envs.len()).expect("a run has a few shards");
-        let named = opening.name_shards.then_some(count);
-        let root = open_root(&site.clients, path, opening.mode, named, count).await?;
-        let Root {
-            lock,
-            identity,
-            creating,
-        } = root;
-        let router = identity.router();
-        let (running, failed) = start(site.envs, site.ports, &identity, creating, &opening).await;
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        let (shards, serving) = running.into_iter().unzip();
-        let watching = Watching::begin(model, &site.clients, shards);
-        if creating {
-            finish_create(&site.clients, path, &identity).await?;
-        }
+        let running = Running::open(site, opening).await?;
+        let (router, clients) = (running.router, running.clients);
+        let watching = Watching::begin(model, &clients, running.shards);
         let unheard = Rc::new(Cell::new(false));
-        let submitters = site.submitters.into_iter().enumerate();
+        let submitters = running.submitters.into_iter().enumerate();
         let spies = submitters
-            .map(|(shard, inner)| Spy::new(inner, shard, model, &site.clients, &unheard))
+            .map(|(shard, inner)| Spy::new(inner, shard, model, &clients, &unheard))
             .collect();
         Ok(Self {
             client: Client::new(router, spies),
             router,
             unheard,
-            clients: site.clients,
-            serving,
-            lock,
+            clients,
+            serving: running.serving,
+            lock: running.lock,
             _watching: watching,
         })
     }
@@ -131,18 +115,86 @@ impl Database {
     /// # Errors
     /// What the first attempt gave. A shard whose queue is full is asked again.
     pub(crate) async fn close(self) -> Result<()> {
-        let closed = self.client.close().await;
-        let mut serving = pin!(join_all(self.serving));
-        // A panic of a serving task is in the world's list.
-        while let Either::Right(_) =
-            select(&mut serving, pin!(self.clients.sleep(CLOSE_RETRY_INTERVAL))).await
-        {
-            // Those that have heard of it already say that they are closed.
-            drop(self.client.close().await);
-        }
-        drop(self.lock);
-        closed
+        close(&self.client, self.serving, &self.clients, self.lock).await
     }
+}
+
+/// The shards of an open database, serving, and what its callers need to reach them.
+pub(crate) struct Running {
+    /// How keys are spread.
+    pub router: Router,
+    /// The handle of the callers.
+    pub clients: SimEnv,
+    /// The shards themselves, for who watches them.
+    pub shards: Vec<Shard<SimEnv>>,
+    /// A way to each.
+    pub submitters: Vec<SimSubmitter<Request>>,
+    serving: Vec<JoinHandle<()>>,
+    lock: SimLock,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// Opens or creates a database, all shards at once.
+    pub(crate) async fn open(site: Site, opening: Opening) -> Result<Self> {
+        let path = Path::new(ROOT);
+        let count = u16::try_from(site.envs.len()).expect("a run has a few shards");
+        let named = opening.name_shards.then_some(count);
+        let root = open_root(&site.clients, path, opening.mode, named, count).await?;
+        let Root {
+            lock,
+            identity,
+            creating,
+        } = root;
+        let (running, failed) = start(site.envs, site.ports, &identity, creating, &opening).await;
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let (shards, serving) = running.into_iter().unzip();
+        if creating {
+            finish_create(&site.clients, path, &identity).await?;
+        }
+        Ok(Self {
+            router: identity.router(),
+            clients: site.clients,
+            shards,
+            submitters: site.submitters,
+            serving,
+            lock,
+        })
+    }
+
+    /// Closes every shard and waits until the last has stopped serving.
+    ///
+    /// # Errors
+    /// What the first attempt gave. A shard whose queue is full is asked again.
+    pub(crate) async fn close(self, client: &Client<SimSubmitter<Request>>) -> Result<()> {
+        close(client, self.serving, &self.clients, self.lock).await
+    }
+}
+
+async fn close<S: Submit<Request>>(
+    client: &Client<S>,
+    serving: Vec<JoinHandle<()>>,
+    clients: &SimEnv,
+    lock: SimLock,
+) -> Result<()> {
+    let closed = client.close().await;
+    let mut serving = pin!(join_all(serving));
+    // A panic of a serving task is in the world's list.
+    while let Either::Right(_) =
+        select(&mut serving, pin!(clients.sleep(CLOSE_RETRY_INTERVAL))).await
+    {
+        // Those that have heard of it already say that they are closed.
+        drop(client.close().await);
+    }
+    drop(lock);
+    closed
 }
 
 /// Opens every shard and has it serve; the first failure is told.

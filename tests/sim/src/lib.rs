@@ -14,6 +14,7 @@ mod database;
 mod explain;
 pub mod faults;
 mod keys;
+pub mod keyspaces;
 mod life;
 mod model;
 mod panics;

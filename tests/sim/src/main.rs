@@ -11,7 +11,7 @@ use lightning_io::planted::BUILT_IN;
 use lightning_sim::args::{Args, USAGE, parse};
 use lightning_sim::faults::LEFT_OUT;
 use lightning_sim::report::Figures;
-use lightning_sim::{Options, planted, run, shrink};
+use lightning_sim::{Options, keyspaces, planted, run, shrink};
 
 /// Events of a failing run that `--trace` prints.
 const TRACE_EVENTS: usize = 400;
@@ -34,6 +34,7 @@ fn command(
     err: &mut impl Write,
 ) -> io::Result<ExitCode> {
     match parse(args) {
+        Ok(Some(args)) if args.keyspaces => simulate_keyspaces(&args, out),
         Ok(Some(args)) => simulate(&args, out),
         Ok(None) => writeln!(out, "{USAGE}").map(|()| ExitCode::SUCCESS),
         Err(what) => writeln!(err, "lightning-sim: {what}\n{USAGE}").map(|()| ExitCode::from(2)),
@@ -53,6 +54,29 @@ fn hunt(names: &[String], out: &mut impl Write, err: &mut impl Write) -> io::Res
         }
         Err(what) => writeln!(err, "lightning-sim: {what}").map(|()| ExitCode::from(2)),
     }
+}
+
+/// Runs seeds of [`lightning_sim::keyspaces`].
+fn simulate_keyspaces(args: &Args, out: &mut impl Write) -> io::Result<ExitCode> {
+    let (mut figures, mut violations) = (keyspaces::Figures::default(), 0_u64);
+    for seed in args.seeds.clone() {
+        let outcome = keyspaces::run(seed);
+        figures += outcome.figures;
+        if let Some(what) = outcome.violation {
+            violations += 1;
+            writeln!(out, "VIOLATION seed {seed}: {what}")?;
+        }
+    }
+    let (from, to) = (args.seeds.start, args.seeds.end);
+    writeln!(
+        out,
+        "seeds {from}..{to}: {violations} violations\n{figures:#?}"
+    )?;
+    Ok(if violations == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 fn simulate(args: &Args, out: &mut impl Write) -> io::Result<ExitCode> {

@@ -56,6 +56,7 @@ that is read back is compared with it.")]
 Examples:
   lightning put my.db user/1 '{\"name\":\"Ada\"}'
   lightning put my.db -- --key-with-dashes value
+  lightning put my.db --keyspace users 1 Ada
   lightning put my.db $'any\\xffbytes' value")]
     Put {
         #[command(flatten)]
@@ -74,7 +75,7 @@ Examples:
     Delete(KeyArgs),
     /// Print entries in key order, one line each: the key, a tab, the value
     Scan(ScanArgs),
-    /// Print the number of keys, in the whole database or in a range
+    /// Print the number of keys, in a whole keyspace or in a range
     #[command(after_help = "\
 Examples:
   lightning count my.db
@@ -83,6 +84,8 @@ Examples:
 
 The number is exact and as of one moment; no entry leaves its shard for it.")]
     Count(RangeArgs),
+    /// List the keyspaces, create one, or drop one with everything in it
+    Keyspaces(KeyspacesArgs),
     /// Show what each shard holds and has done since it was opened
     #[command(after_help = "Examples:\n  lightning stats my.db\n  lightning stats my.db --json")]
     Stats {
@@ -117,9 +120,41 @@ pub(crate) struct KeyArgs {
     /// The database's directory
     #[arg(value_name = "DB")]
     pub(crate) database: PathBuf,
+    #[command(flatten)]
+    pub(crate) keyspace: InKeyspace,
     /// The key; any bytes
     #[arg(value_name = "KEY")]
     pub(crate) key: OsString,
+}
+
+/// Which keyspace of a database.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct InKeyspace {
+    /// The keyspace, which must exist [default: the one that every database has]
+    #[arg(long = "keyspace", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+/// What to do about keyspaces.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  lightning keyspaces my.db
+  lightning keyspaces my.db --create users
+  lightning keyspaces my.db --drop users
+
+Without an option it prints one line for each keyspace: its name (escaped as 'lightning scan' does),
+its number and its options, separated by tabs. --create fails if there is one of the name. --drop
+deletes every key of the keyspace; the space of what it held comes back as flushes go on.")]
+pub(crate) struct KeyspacesArgs {
+    #[command(flatten)]
+    pub(crate) database: DatabaseArgs,
+    /// Create a keyspace; 1 to 128 bytes, no control characters
+    #[arg(long, value_name = "NAME", conflicts_with = "drop")]
+    pub(crate) create: Option<String>,
+    /// Drop a keyspace with everything in it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) drop: Option<String>,
 }
 
 /// What to import, and how.
@@ -129,6 +164,7 @@ Examples:
   lightning import my.db users.csv --key id
   lightning import my.db chars.tsv --key script,code_point --shards 4
   zcat events.jsonl.gz | lightning import my.db - --format jsonl --key user,time
+  lightning import my.db users.csv --key id --keyspace users
 
 A row's key is the text of its key columns, joined by '/'; its value is the row as one JSON object.
 Every value of a CSV or TSV row is a string; JSON values stay as they are. TSV fields are not quoted.
@@ -140,6 +176,8 @@ pub(crate) struct ImportArgs {
     /// The database's directory; created if it is missing
     #[arg(value_name = "DB")]
     pub(crate) database: PathBuf,
+    #[command(flatten)]
+    pub(crate) keyspace: InKeyspace,
     /// The file to import; '-' is standard input
     pub(crate) file: PathBuf,
     /// How the file is written [default: by its extension]
@@ -165,6 +203,8 @@ pub(crate) struct RangeArgs {
     /// The database's directory
     #[arg(value_name = "DB")]
     pub(crate) database: PathBuf,
+    #[command(flatten)]
+    pub(crate) keyspace: InKeyspace,
     /// Only keys that begin with this
     #[arg(long)]
     pub(crate) prefix: Option<OsString>,

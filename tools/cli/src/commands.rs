@@ -7,14 +7,15 @@ use std::path::Path;
 
 use futures_executor::block_on;
 use futures_util::TryStreamExt;
-use lightning_db::Database;
+use lightning_db::{DEFAULT_KEYSPACE_NAME, Database, Keyspace};
 
-use crate::args::{Command, KeyArgs, RangeArgs, ScanArgs};
+use crate::args::{Command, InKeyspace, KeyArgs, RangeArgs, ScanArgs};
 use crate::error::CliError;
 use crate::escape::{escape, escaped};
 use crate::output::Output;
 use crate::{demo, import};
 
+mod keyspaces;
 mod salvage;
 mod stats;
 
@@ -28,6 +29,7 @@ pub(crate) fn run(command: Command) -> Result<(), CliError> {
         Command::Delete(at) => delete(&at),
         Command::Scan(args) => scan(&args),
         Command::Count(args) => count(&args),
+        Command::Keyspaces(args) => keyspaces::run(&args),
         Command::Stats { database, json } => stats::run(&database.database, json),
         Command::Verify(args) => verify(&args.database),
         Command::Salvage(args) => salvage::run(&args),
@@ -50,15 +52,25 @@ fn with_database<T>(
     })
 }
 
+/// Opens an existing keyspace of an existing database for `work`.
+fn with_keyspace<T>(
+    path: &Path,
+    keyspace: &InKeyspace,
+    work: impl AsyncFnOnce(&Keyspace) -> Result<T, CliError>,
+) -> Result<T, CliError> {
+    let name = keyspace.name.as_deref().unwrap_or(DEFAULT_KEYSPACE_NAME);
+    with_database(path, async |db| work(&db.keyspace(name).await?).await)
+}
+
 fn put(at: &KeyArgs, value: &OsStr) -> Result<(), CliError> {
-    with_database(&at.database, async |db| {
-        Ok(db.put(at.key.as_bytes(), value.as_bytes()).await?)
+    with_keyspace(&at.database, &at.keyspace, async |keyspace| {
+        Ok(keyspace.put(at.key.as_bytes(), value.as_bytes()).await?)
     })
 }
 
 fn get(at: &KeyArgs) -> Result<(), CliError> {
-    let value = with_database(&at.database, async |db| {
-        Ok(db.get(at.key.as_bytes()).await?)
+    let value = with_keyspace(&at.database, &at.keyspace, async |keyspace| {
+        Ok(keyspace.get(at.key.as_bytes()).await?)
     })?
     .ok_or_else(|| CliError::KeyNotFound(escaped(at.key.as_bytes())))?;
     let mut out = Output::new();
@@ -70,8 +82,8 @@ fn get(at: &KeyArgs) -> Result<(), CliError> {
 }
 
 fn delete(at: &KeyArgs) -> Result<(), CliError> {
-    with_database(&at.database, async |db| {
-        Ok(db.delete(at.key.as_bytes()).await?)
+    with_keyspace(&at.database, &at.keyspace, async |keyspace| {
+        Ok(keyspace.delete(at.key.as_bytes()).await?)
     })
 }
 
@@ -79,8 +91,9 @@ fn scan(args: &ScanArgs) -> Result<(), CliError> {
     let Some(range) = KeyRange::of(&args.range)? else {
         return Ok(());
     };
-    with_database(&args.range.database, async |db| {
-        let mut entries = db.scan((range.from, range.to));
+    let at = &args.range;
+    with_keyspace(&at.database, &at.keyspace, async |keyspace| {
+        let mut entries = keyspace.scan((range.from, range.to));
         if args.reverse {
             entries = entries.reverse();
         }
@@ -108,8 +121,8 @@ fn scan(args: &ScanArgs) -> Result<(), CliError> {
 
 fn count(args: &RangeArgs) -> Result<(), CliError> {
     let count = match KeyRange::of(args)? {
-        Some(range) => with_database(&args.database, async |db| {
-            Ok(db.count((range.from, range.to)).await?)
+        Some(range) => with_keyspace(&args.database, &args.keyspace, async |keyspace| {
+            Ok(keyspace.count((range.from, range.to)).await?)
         })?,
         None => 0,
     };
@@ -194,6 +207,7 @@ mod tests {
         let option = |text: &str| (!text.is_empty()).then(|| text.into());
         let args = RangeArgs {
             database: "db".into(),
+            keyspace: InKeyspace { name: None },
             prefix: option(prefix),
             from: option(from),
             to: option(to),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures_executor::block_on;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use lightning_db::{Batch, Database};
+use lightning_db::{Batch, DEFAULT_KEYSPACE_NAME, Database};
 
 use self::data::Model;
 use self::report::{Latencies, Report};
@@ -89,7 +89,11 @@ async fn work(
     report: &mut Report,
 ) -> Result<(), CliError> {
     let source = data::source(text)?;
-    let imported = import_all(db, source, false, Progress::quiet(data::NAME)).await?;
+    let (keyspace, progress) = (
+        db.keyspace(DEFAULT_KEYSPACE_NAME).await?,
+        Progress::quiet(data::NAME),
+    );
+    let imported = import_all(db, &keyspace, source, false, progress).await?;
     if imported.rows != data::as_u64(model.len()) {
         let rows = imported.rows;
         return failed(format!("imported {rows} rows of {}", model.len()));

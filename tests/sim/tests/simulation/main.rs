@@ -2,6 +2,7 @@
 
 mod crashes;
 mod determinism;
+mod keyspaces;
 mod model;
 mod regressions;
 mod sweeps;

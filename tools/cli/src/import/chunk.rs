@@ -6,7 +6,7 @@ use std::io;
 use futures_channel::mpsc::Sender;
 use futures_executor::block_on;
 use futures_util::SinkExt;
-use lightning_db::Batch;
+use lightning_db::{Batch, Keyspace};
 use rustc_hash::FxHasher;
 
 use super::row::{BadRow, Row, Step};
@@ -47,17 +47,22 @@ pub(super) enum Reading {
     End,
 }
 
-/// Reads the whole input into `sender`, in order.
+/// Reads the whole input into `sender`, in order, as puts to `target`.
 ///
 /// A chunk is sent when it is full, and whenever the input has to be waited for, so that rows that
 /// trickle in do not wait for others.
-pub(super) fn read_chunks(mut source: Source, skip_bad: bool, mut sender: Sender<Reading>) {
+pub(super) fn read_chunks(
+    mut source: Source,
+    target: &Keyspace,
+    skip_bad: bool,
+    mut sender: Sender<Reading>,
+) {
     let mut send = |reading| block_on(sender.send(reading)).is_ok();
     let mut chunk = Chunk::default();
     loop {
         let step = source.step();
         if let Step::Row(row) = step {
-            chunk.push(&row);
+            chunk.push(target, &row);
         } else if let Step::Bad(bad) = step {
             if !skip_bad {
                 // Both fail only when nobody listens any more.
@@ -88,8 +93,8 @@ pub(super) fn read_chunks(mut source: Source, skip_bad: bool, mut sender: Sender
 }
 
 impl Chunk {
-    fn push(&mut self, row: &Row) {
-        self.batch.put(&row.key, &row.value);
+    fn push(&mut self, target: &Keyspace, row: &Row) {
+        self.batch.put_in(target, &row.key, &row.value);
         let hasher = BuildHasherDefault::<FxHasher>::default();
         self.key_hashes.push(hasher.hash_one(&row.key));
         self.bytes += row.key.len() + row.value.len();

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use futures_channel::mpsc;
 use futures_executor::block_on;
-use lightning_db::{Batch, Database, Durability, ErrorKind};
+use lightning_db::{
+    Batch, DEFAULT_KEYSPACE_NAME, Database, Durability, ErrorKind, Keyspace, KeyspaceOptions,
+};
 
 use super::chunk::{Reading, read_chunks};
 use super::error::ImportError;
@@ -43,7 +45,11 @@ pub(crate) fn run(args: &ImportArgs) -> Result<(), CliError> {
     }
     let imported = block_on(async {
         let db = open_or_create(&args.database, args.shards).await?;
-        let imported = import_all(&db, source, args.skip_bad, progress).await;
+        let imported = async {
+            let keyspace = open_or_create_keyspace(&db, args.keyspace.name.as_deref()).await?;
+            import_all(&db, &keyspace, source, args.skip_bad, progress).await
+        };
+        let imported = imported.await;
         let closed = db.close().await;
         let imported = imported?;
         closed?;
@@ -87,13 +93,24 @@ async fn open_or_create(path: &Path, shards: Option<usize>) -> Result<Database, 
     }
 }
 
-/// Writes all rows of an input.
+async fn open_or_create_keyspace(db: &Database, name: Option<&str>) -> Result<Keyspace, CliError> {
+    let name = name.unwrap_or(DEFAULT_KEYSPACE_NAME);
+    match db.keyspace(name).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Ok(db.create_keyspace(name, KeyspaceOptions::new()).await?)
+        }
+        keyspace => Ok(keyspace?),
+    }
+}
+
+/// Writes all rows of an input to a keyspace of a database.
 ///
 /// # Errors
 /// A bad row (unless they are skipped), or a failure of the input or of the database; the error
 /// says how many rows are durable.
 pub(crate) async fn import_all(
     db: &Database,
+    keyspace: &Keyspace,
     source: Source,
     skip_bad: bool,
     mut progress: Progress,
@@ -102,7 +119,8 @@ pub(crate) async fn import_all(
     let file = source.name().to_owned();
     let (sender, readings) = mpsc::channel(READ_AHEAD_MAX);
     // Not joined: when the writing fails, the thread may wait for an input that never comes.
-    thread::spawn(move || read_chunks(source, skip_bad, sender));
+    let target = keyspace.clone();
+    thread::spawn(move || read_chunks(source, &target, skip_bad, sender));
     let write = |batch: Batch| {
         let db = db.clone();
         // What is told to be durable has to be, however the database was opened.

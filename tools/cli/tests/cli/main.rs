@@ -15,6 +15,7 @@ mod crash;
 mod demo;
 mod entries;
 mod import;
+mod keyspaces;
 mod salvage;
 
 use std::ffi::OsStr;

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use lightning_shards::client::Swap;
-use lightning_shards::{Decide, Durability, KeyspaceId};
+use lightning_shards::{Decide, Durability};
 
-use super::Database;
+use super::Keyspace;
 use crate::{Change, Mismatch, Result};
 
-impl Database {
+impl Keyspace {
     /// Gives a key another value if it has the expected one; `None` stands for a key that is not
     /// there. No other write of the key comes in between.
     ///
@@ -29,16 +29,16 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// As for [`Database::put`], and [`crate::ErrorKind::Corruption`] when the current value lies
+    /// As for [`Keyspace::put`], and [`crate::ErrorKind::Corruption`] when the current value lies
     /// under damaged bytes. A value that is another than the expected one is no error: it is the
     /// [`Mismatch`] in the answer.
     ///
     /// # Durability
-    /// As for [`Database::put`]. What a mismatch tells is durable, unless it was written with
+    /// As for [`Keyspace::put`]. What a mismatch tells is durable, unless it was written with
     /// relaxed durability.
     ///
     /// # Cancel safety
-    /// As for [`Database::put`].
+    /// As for [`Keyspace::put`].
     pub async fn compare_and_swap(
         &self,
         key: impl AsRef<[u8]>,
@@ -46,8 +46,8 @@ impl Database {
         new: Option<&[u8]>,
     ) -> Result<Result<(), Mismatch>> {
         let swap = Swap { expected, new };
-        let (client, durability) = (&self.0.client, self.0.durability);
-        let swapped = client.compare_and_swap(KeyspaceId::DEFAULT, key.as_ref(), swap, durability);
+        let (client, durability) = (self.client(), self.durability());
+        let swapped = client.compare_and_swap(self.id(), key.as_ref(), swap, durability);
         Ok(swapped.await?)
     }
 
@@ -55,9 +55,9 @@ impl Database {
     /// that the key has then. No other write of the key comes in between.
     ///
     /// The function gives a [`Change`], or an `Option<Vec<u8>>`: a value to put, or none to delete.
-    /// It runs on the key's shard, which does nothing else meanwhile: it should be short, and it must
-    /// not wait for anything, this database least of all. It is called once at the most, and not at
-    /// all when the update is refused before its turn.
+    /// It runs on the key's shard, which does nothing else meanwhile: it should be short, and it
+    /// must not wait for anything, this database least of all. It is called once at the most, and
+    /// not at all when the update is refused before its turn.
     ///
     /// ```
     /// # fn main() -> Result<(), lightning_db::Error> {
@@ -77,34 +77,34 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// As for [`Database::put`]; [`crate::ErrorKind::Corruption`] when the current value lies under
-    /// damaged bytes; [`crate::ErrorKind::Panicked`] when the function panicked. Nothing was written
-    /// in these cases, whether or not the function has run.
+    /// As for [`Keyspace::put`]; [`crate::ErrorKind::Corruption`] when the current value lies under
+    /// damaged bytes; [`crate::ErrorKind::Panicked`] when the function panicked. Nothing was
+    /// written in these cases, whether or not the function has run.
     ///
     /// # Durability
-    /// As for [`Database::put`]. What the function saw is durable when this returns, unless it was
+    /// As for [`Keyspace::put`]. What the function saw is durable when this returns, unless it was
     /// written with relaxed durability.
     ///
     /// # Cancel safety
-    /// As for [`Database::put`].
+    /// As for [`Keyspace::put`].
     pub async fn update<C: Into<Change>>(
         &self,
         key: impl AsRef<[u8]>,
         function: impl FnOnce(Option<&[u8]>) -> C + Send + 'static,
     ) -> Result<Option<Bytes>> {
-        self.update_with(key, self.0.durability, function).await
+        self.update_with(key, self.durability(), function).await
     }
 
     /// Updates a key with a durability of its own.
     ///
     /// # Errors
-    /// As for [`Database::update`].
+    /// As for [`Keyspace::update`].
     ///
     /// # Durability
     /// As asked: see [`Durability`].
     ///
     /// # Cancel safety
-    /// As for [`Database::put`].
+    /// As for [`Keyspace::put`].
     pub async fn update_with<C: Into<Change>>(
         &self,
         key: impl AsRef<[u8]>,
@@ -112,8 +112,8 @@ impl Database {
         function: impl FnOnce(Option<&[u8]>) -> C + Send + 'static,
     ) -> Result<Option<Bytes>> {
         let decide = Decide::new(|value| function(value).into());
-        let (client, key) = (&self.0.client, key.as_ref());
-        let updated = client.update(KeyspaceId::DEFAULT, key, decide, durability);
+        let (client, key) = (self.client(), key.as_ref());
+        let updated = client.update(self.id(), key, decide, durability);
         Ok(updated.await?.value)
     }
 }

@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use lightning_io::mesh::Submitter;
+use lightning_shards::Request;
 use lightning_shards::client::Scanner;
-use lightning_shards::{KeyspaceId, Request};
 
-use super::Database;
+use super::Keyspace;
 use crate::key_range::prefix_end;
 use crate::{Estimate, KeyRange, Result, Scan};
 
-impl Database {
+impl Keyspace {
     /// Reads a range of keys in order, as of one moment over all shards: see [`Scan`].
     ///
     /// ```
@@ -60,8 +60,8 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// As for [`Database::get`], and [`crate::ErrorKind::Invalid`] for a range whose end lies before
-    /// its start.
+    /// As for [`Keyspace::get`], and [`crate::ErrorKind::Invalid`] for a range whose end lies
+    /// before its start.
     ///
     /// # Cancel safety
     /// Dropping the future drops the answer.
@@ -74,7 +74,7 @@ impl Database {
     /// The row with the largest key of a range, as of one moment over all shards.
     ///
     /// # Errors
-    /// As for [`Database::first`].
+    /// As for [`Keyspace::first`].
     ///
     /// # Cancel safety
     /// Dropping the future drops the answer.
@@ -88,7 +88,7 @@ impl Database {
     /// The number of keys in a range, exactly, as of one moment over all shards.
     ///
     /// Every shard reads the whole range, in pieces between which others have their turn; no row is
-    /// sent. [`Database::estimate`] is much faster where a guess will do.
+    /// sent. [`Keyspace::estimate`] is much faster where a guess will do.
     ///
     /// ```
     /// # fn main() -> Result<(), lightning_db::Error> {
@@ -106,7 +106,7 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// As for [`Database::first`].
+    /// As for [`Keyspace::first`].
     ///
     /// # Cancel safety
     /// Dropping the future ends the counting.
@@ -117,12 +117,13 @@ impl Database {
     /// About how many keys lie in a range and how many bytes they take, from a few pages of each
     /// shard.
     ///
-    /// A range within one page of a shard is counted exactly, and so is the whole. Between pages the
+    /// A range within one page of a shard is counted exactly, and so is the whole where there is no
+    /// other keyspace. Between pages the
     /// averages of a few sampled ones are used: where keys and values are of like sizes, that is
     /// right to a factor of two and two pages a shard, and on average to a tenth. Where dense and
-    /// sparse pages lie apart, it is off by as much as they differ. Keys in memory are guessed in the
-    /// same way and added; those of them that are on disk too, or are deleted, count once more than
-    /// they should until the next flush.
+    /// sparse pages lie apart, it is off by as much as they differ. Keys in memory are guessed in
+    /// the same way and added; those of them that are on disk too, or are deleted, count once more
+    /// than they should until the next flush.
     ///
     /// ```
     /// # fn main() -> Result<(), lightning_db::Error> {
@@ -140,18 +141,56 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// As for [`Database::first`].
+    /// As for [`Keyspace::first`].
     ///
     /// # Cancel safety
     /// Dropping the future drops the answer.
     pub async fn estimate(&self, range: impl KeyRange) -> Result<Estimate> {
         let (start, end) = (range.start(), range.end());
-        let estimated = self.0.client.estimate(KeyspaceId::DEFAULT, start, end);
+        let estimated = self.client().estimate(self.id(), start, end);
         Ok(estimated.await?)
+    }
+
+    /// Deletes every key of a range; returns how many there were.
+    ///
+    /// Each shard does so by itself, in pieces of about a thousand keys, so that others have their
+    /// turn. The whole is not atomic: a reader in between sees a part of the keys, and what is
+    /// written into the range meanwhile may stay or go. A key that another call deletes at the same
+    /// moment may be counted by both.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), lightning_db::Error> {
+    /// # futures_executor::block_on(async {
+    /// # let directory = tempfile::tempdir().expect("a temporary directory");
+    /// # let db = lightning_db::Database::create(directory.path().join("db")).await?;
+    /// for day in ["2024-01", "2024-02", "2024-03"] {
+    ///     db.put(day, "").await?;
+    /// }
+    /// assert_eq!(db.delete_range(.."2024-03").await?, 2);
+    /// assert_eq!(db.count(..).await?, 1);
+    /// # db.close().await
+    /// # })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Keyspace::put`], and [`crate::ErrorKind::Invalid`] for a range whose end lies
+    /// before its start. A part of the range may be deleted then; calling it again goes on with the
+    /// rest.
+    ///
+    /// # Durability
+    /// What was deleted is durable when this returns, whatever the database's own durability. After
+    /// a crash, on each shard some first keys of the range are gone and the others are there.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the deletion after the piece under way on each shard.
+    pub async fn delete_range(&self, range: impl KeyRange) -> Result<u64> {
+        let (start, end) = (range.start(), range.end());
+        Ok(self.client().delete_range(self.id(), start, end).await?)
     }
 
     fn scanner(&self, range: &impl KeyRange) -> Scanner<Submitter<Request>> {
         let (start, end) = (range.start(), range.end());
-        self.0.client.scan(KeyspaceId::DEFAULT, start, end)
+        self.client().scan(self.id(), start, end)
     }
 }

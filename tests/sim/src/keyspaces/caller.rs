@@ -1,0 +1,394 @@
+//! What callers do, and the check of every answer.
+
+use std::ops::Bound;
+use std::rc::Rc;
+use std::time::Duration;
+
+use lightning_io::Env;
+use lightning_io::sim::Rng;
+use lightning_shards::{Durability, Error, KeyspaceId, KeyspaceOptions, KeyspaceRecord, Ops};
+
+use super::Scene;
+use super::truth::{DEFAULT, Fate, SpaceId, Truth};
+use crate::keys::{Value, draw_value_bytes};
+
+/// Keys of one caller in one keyspace.
+const KEYS: usize = 24;
+
+/// Names of one caller.
+const NAMES: usize = 2;
+
+/// One caller.
+pub(super) struct Caller {
+    scene: Rc<Scene>,
+    number: usize,
+    rng: Rng,
+}
+
+/// A handle, as a caller picks it.
+#[derive(Debug, Clone, Copy)]
+struct Handle {
+    space: SpaceId,
+    id: KeyspaceId,
+    /// What was known of its keyspace then.
+    fate: Fate,
+}
+
+impl Caller {
+    pub(super) fn new(scene: &Rc<Scene>, number: usize, rng: Rng) -> Self {
+        Self {
+            scene: Rc::clone(scene),
+            number,
+            rng,
+        }
+    }
+
+    /// Does a number of operations.
+    pub(super) async fn work(mut self, operations: u64) {
+        for _ in 0..operations {
+            if self.truth(|truth| truth.violation().is_some()) {
+                return;
+            }
+            self.truth(|truth| truth.figures.operations += 1);
+            match self.rng.below(100) {
+                0..34 => self.write().await,
+                34..42 => self.batch().await,
+                42..44 => self.fill().await,
+                44..60 => self.read().await,
+                60..66 => self.scan().await,
+                66..72 => self.delete_range().await,
+                72..84 => self.create().await,
+                84..91 => self.drop_one().await,
+                91..94 => drop(self.scene.client.flush().await),
+                _ => {
+                    let time = Duration::from_micros(self.rng.below(3_000));
+                    self.scene.env.sleep(time).await;
+                }
+            }
+        }
+    }
+
+    fn truth<T>(&self, look: impl FnOnce(&mut Truth) -> T) -> T {
+        look(&mut self.scene.truth.borrow_mut())
+    }
+
+    fn violate(&self, what: impl Into<String>) {
+        self.scene.violate(what);
+    }
+
+    fn draw_handle(&mut self) -> Handle {
+        let handles = self.truth(|truth| truth.handles.clone());
+        // Mostly the newest ones, so that a keyspace that comes and goes is worked on.
+        let recent = handles.len().saturating_sub(4);
+        let space = match self.rng.below(4) {
+            0 => DEFAULT,
+            1 => self.rng.pick(&handles),
+            _ => self.rng.pick(&handles[recent..]),
+        };
+        self.truth(|truth| Handle {
+            space,
+            id: truth.spaces[space].id,
+            fate: truth.spaces[space].fate,
+        })
+    }
+
+    /// A key that this caller alone writes.
+    fn draw_key(&mut self) -> Vec<u8> {
+        let number = self.rng.index(KEYS);
+        let mut key = format!("{}/{number:02}", self.number).into_bytes();
+        // Some are long.
+        key.resize(
+            key.len() + if number.is_multiple_of(8) { 300 } else { 0 },
+            b'-',
+        );
+        key
+    }
+
+    /// All keys of this caller.
+    fn own_range(&self) -> (Vec<u8>, Vec<u8>) {
+        let end = |separator| format!("{}{separator}", self.number).into_bytes();
+        (end('/'), end('0'))
+    }
+
+    fn draw_value(&mut self) -> Option<Value> {
+        let len = draw_value_bytes(self.rng.below(4) == 0, &mut self.rng);
+        let deletes = self.rng.below(5) == 0;
+        (!deletes).then(|| self.truth(|truth| truth.new_value(len)))
+    }
+
+    /// Whether a call on a handle went well; every other outcome is judged.
+    fn is_done<T>(&self, handle: Handle, what: &str, outcome: &Result<T, Error>) -> bool {
+        match outcome {
+            Ok(_) if handle.fate == Fate::Gone => {
+                self.violate(format!(
+                    "{what} went well on a dropped keyspace: {handle:?}"
+                ));
+                false
+            }
+            Ok(_) => true,
+            Err(Error::KeyspaceDropped { id }) => {
+                self.truth(|truth| truth.refused(handle.space, *id));
+                false
+            }
+            Err(Error::Busy { .. }) => false,
+            Err(error) => {
+                self.violate(format!("{what}: {error}"));
+                false
+            }
+        }
+    }
+
+    async fn write(&mut self) {
+        let (handle, key, value) = (self.draw_handle(), self.draw_key(), self.draw_value());
+        let mut ops = Ops::default();
+        let added = match value {
+            Some(value) => ops.put(handle.id, &key, &value.to_bytes()),
+            None => ops.delete(handle.id, &key),
+        };
+        if let Err(error) = added {
+            return self.violate(format!("a sound operation was refused: {error}"));
+        }
+        self.truth(|truth| truth.key(handle.space, &key).begin(value));
+        let written = self.scene.client.write(ops, Durability::Sync).await;
+        let done = self.is_done(handle, "a write", &written);
+        self.truth(|truth| {
+            let key = truth.key(handle.space, &key);
+            if done {
+                key.acknowledge();
+            } else {
+                key.refuse();
+            }
+        });
+    }
+
+    /// A batch over several keyspaces: each part is there whole or not at all.
+    async fn batch(&mut self) {
+        let (mut ops, mut parts) = (Ops::default(), Vec::new());
+        for _ in 0..=self.rng.index(12) {
+            let (handle, key, value) = (self.draw_handle(), self.draw_key(), self.draw_value());
+            if parts
+                .iter()
+                .any(|(other, of, _): &(Handle, Vec<u8>, _)| other.id == handle.id && *of == key)
+            {
+                continue;
+            }
+            let added = match value {
+                Some(value) => ops.put(handle.id, &key, &value.to_bytes()),
+                None => ops.delete(handle.id, &key),
+            };
+            if let Err(error) = added {
+                return self.violate(format!("a sound operation was refused: {error}"));
+            }
+            self.truth(|truth| truth.key(handle.space, &key).begin(value));
+            parts.push((handle, key, value));
+        }
+        let written = self.scene.client.write(ops, Durability::Sync).await;
+        if let Err(Error::KeyspaceDropped { id }) = &written {
+            let dropped = parts.iter().find(|(handle, ..)| handle.id == *id);
+            return match dropped {
+                Some((handle, ..)) => self.truth(|truth| truth.refused(handle.space, *id)),
+                None => self.violate(format!("a batch was refused because of keyspace {id}")),
+            };
+        }
+        for (handle, key, _) in parts {
+            if self.is_done(handle, "a batch", &written) {
+                self.truth(|truth| truth.key(handle.space, &key).acknowledge());
+            }
+        }
+    }
+
+    /// More keys than a deletion takes at once, on each of a few shards.
+    async fn fill(&mut self) {
+        /// The keys alone are four times what one piece deletes.
+        const KEYS: usize = 90;
+        const KEY_BYTES: usize = 3_000;
+        let (handle, mut ops) = (self.draw_handle(), Ops::default());
+        let mut keys = Vec::new();
+        for number in 0..KEYS {
+            let mut key = format!("{}/fill {number:03} ", self.number).into_bytes();
+            key.resize(KEY_BYTES, b'-');
+            let value = self.truth(|truth| truth.new_value(20));
+            self.truth(|truth| truth.key(handle.space, &key).begin(Some(value)));
+            if let Err(error) = ops.put(handle.id, &key, &value.to_bytes()) {
+                return self.violate(format!("a sound operation was refused: {error}"));
+            }
+            keys.push(key);
+        }
+        let written = self.scene.client.write(ops, Durability::Sync).await;
+        if self.is_done(handle, "a large batch", &written) {
+            for key in keys {
+                self.truth(|truth| truth.key(handle.space, &key).acknowledge());
+            }
+        }
+    }
+
+    async fn read(&mut self) {
+        let (handle, key) = (self.draw_handle(), self.draw_key());
+        let read = self.scene.client.get(handle.id, &key).await;
+        if self.is_done(handle, "a read", &read)
+            && let Ok(value) = read
+        {
+            let read = self.truth(|truth| truth.key(handle.space, &key).read(value.as_deref()));
+            if let Err(what) = read {
+                let key = key.escape_ascii();
+                self.violate(format!("{key} of keyspace {}: {what}", handle.id));
+            }
+        }
+    }
+
+    /// A scan of what this caller alone writes shows exactly that.
+    async fn scan(&mut self) {
+        let (handle, (from, to)) = (self.draw_handle(), self.own_range());
+        let (from, to) = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+        let mut scanner = self.scene.client.scan(handle.id, from, to);
+        if self.rng.coin() {
+            scanner.reverse();
+        }
+        let mut rows = std::collections::BTreeMap::new();
+        loop {
+            let next = scanner.next().await;
+            if !self.is_done(handle, "a scan", &next) {
+                return;
+            }
+            match next {
+                Ok(Some((key, value))) => drop(rows.insert(key, value)),
+                _ => break,
+            }
+        }
+        self.truth(|truth| {
+            let keys: Vec<_> = truth.spaces[handle.space].keys.keys().cloned().collect();
+            let own = format!("{}/", self.number);
+            for key in keys.iter().filter(|key| key.starts_with(own.as_bytes())) {
+                let value = rows.remove(&key[..]);
+                if let Err(what) = truth.key(handle.space, key).read(value.as_deref()) {
+                    let key = key.escape_ascii();
+                    truth.violate(format!("{key} in a scan of keyspace {}: {what}", handle.id));
+                }
+            }
+            if let Some(key) = rows.keys().next() {
+                truth.violate(format!(
+                    "a scan shows {}, which nobody wrote",
+                    key.escape_ascii()
+                ));
+            }
+        });
+    }
+
+    async fn delete_range(&mut self) {
+        let (handle, (from, to)) = (self.draw_handle(), self.own_range());
+        let own = format!("{}/", self.number).into_bytes();
+        let (least, most) = self.truth(|truth| {
+            let keys = truth.spaces[handle.space].keys.iter_mut();
+            let (mut least, mut most) = (0, 0);
+            for (_, key) in keys.filter(|(key, _)| key.starts_with(&own)) {
+                least += u64::from(key.is_there() == Some(true));
+                most += u64::from(key.is_there() != Some(false));
+                key.begin(None);
+            }
+            (least, most)
+        });
+        let (from, to) = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+        let deleted = self.scene.client.delete_range(handle.id, from, to).await;
+        if !self.is_done(handle, "a deletion", &deleted) {
+            return;
+        }
+        let deleted = deleted.unwrap_or_default();
+        if deleted < least || deleted > most {
+            let what = format!("{deleted} keys were deleted, expected {least} to {most}");
+            self.violate(what);
+        }
+        self.truth(|truth| {
+            truth.figures.ranges += 1;
+            let keys = truth.spaces[handle.space].keys.iter_mut();
+            for (_, key) in keys.filter(|(key, _)| key.starts_with(&own)) {
+                key.acknowledge();
+            }
+        });
+    }
+
+    fn draw_name(&mut self) -> String {
+        format!("name {} of {}", self.rng.index(NAMES), self.number)
+    }
+
+    async fn create(&mut self) {
+        let name = self.draw_name();
+        let space = self.truth(|truth| {
+            let known = truth.names.entry(name.clone()).or_default();
+            let space = known.space;
+            known.creating = true;
+            space.map(|space| (truth.spaces[space].id, truth.spaces[space].fate))
+        });
+        let options = KeyspaceOptions::new();
+        let either = self.rng.coin();
+        let client = &self.scene.client;
+        let created = if either {
+            client.keyspace_or_create(&name, &options).await
+        } else {
+            client.create_keyspace(&name, &options).await
+        };
+        self.judge_creation(&name, space, either, created);
+    }
+
+    fn judge_creation(
+        &self,
+        name: &str,
+        space: Option<(KeyspaceId, Fate)>,
+        either: bool,
+        created: Result<KeyspaceRecord, Error>,
+    ) {
+        // This caller alone creates and drops it, so it is what it was before the call.
+        let exists = space.filter(|(_, fate)| *fate == Fate::Live);
+        let clear = |truth: &mut Truth| {
+            if let Some(known) = truth.names.get_mut(name) {
+                known.creating = false;
+            }
+        };
+        match (created, exists) {
+            (Ok(record), Some((id, _))) if either && record.id == id => self.truth(clear),
+            (Ok(record), None) => self.truth(|truth| {
+                // The drop that had been cut short is finished.
+                truth.is_gone(name);
+                truth.created(name, record.id);
+            }),
+            (Err(Error::KeyspaceExists { .. }), Some(_)) if !either => self.truth(clear),
+            // The record was not swapped, or the queue was full before that.
+            (Err(Error::Busy { .. }), _) => self.truth(clear),
+            (created, exists) => {
+                self.violate(format!(
+                    "creating {name:?}: {created:?}, expected {exists:?}"
+                ));
+            }
+        }
+    }
+
+    async fn drop_one(&mut self) {
+        let name = self.draw_name();
+        let (space, is_left) = self.truth(|truth| {
+            let known = truth.names.get(&name);
+            let (space, is_left) =
+                known.map_or((None, false), |known| (known.space, known.is_left));
+            if let Some(space) = space {
+                truth.spaces[space].fate = Fate::Doomed;
+            }
+            (space, is_left)
+        });
+        let dropped = self.scene.client.drop_keyspace(&name).await;
+        match (dropped, space) {
+            // What a crash left of an earlier drop is gone by now.
+            (Ok(()), None) if is_left => self.truth(|truth| {
+                truth.names.entry(name).or_default().is_left = false;
+            }),
+            (Ok(()), Some(_)) => self.truth(|truth| {
+                truth.figures.dropped += 1;
+                truth.is_gone(&name);
+            }),
+            // When it is busy, whether the record was swapped is open until it is dropped again.
+            (Err(Error::KeyspaceNotFound { .. }), None) | (Err(Error::Busy { .. }), _) => {}
+            (dropped, space) => {
+                self.violate(format!(
+                    "dropping {name:?}: {dropped:?}, expected {space:?}"
+                ));
+            }
+        }
+    }
+}
