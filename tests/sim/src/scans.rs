@@ -5,6 +5,7 @@ use std::ops::{Bound, RangeBounds, RangeInclusive};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join;
 use lightning_io::Env;
 use lightning_shards::client::Scanner;
 use lightning_shards::{Direction, Error};
@@ -238,7 +239,29 @@ impl Caller {
 
     /// Counts a range: each shard has as many of its keys as at some moment in between.
     pub(crate) async fn count_range(&mut self, step: &str) {
-        let (range, patience) = (self.draw_range(), self.draw_patience());
+        let range = self.draw_range();
+        self.count_in(step, &range).await;
+    }
+
+    /// Counts a key while it comes or goes, so that the number says whether it has.
+    pub(crate) async fn count_key(&mut self, step: &str) {
+        let key = self.draw_key();
+        let shard = self.scene.keys.shard(self.router(), key);
+        let is_there = self.scene.model.borrow().newest(shard, key).is_some();
+        let bytes = self.scene.keys.bytes(key).to_vec();
+        let range = (Bound::Included(bytes.clone()), Bound::Included(bytes));
+        let time = Duration::from_micros(self.rng.below(100));
+        let mut other = self.beside(0);
+        let write = other.write(step, vec![(key, (!is_there).then_some(100))]);
+        let count = async {
+            self.env.sleep(time).await;
+            self.count_in(step, &range).await;
+        };
+        join(Box::pin(write), Box::pin(count)).await;
+    }
+
+    async fn count_in(&mut self, step: &str, range: &(Bound<Vec<u8>>, Bound<Vec<u8>>)) {
+        let patience = self.draw_patience();
         let (from, to) = (as_slice(&range.0), as_slice(&range.1));
         let began = self.scene.model.borrow().visible();
         let counted = self.database.client.scan(KEYSPACE, from, to).count();

@@ -145,7 +145,8 @@ impl Caller {
                 42..58 => self.get(&step).await,
                 58..61 => self.exists(&step).await,
                 61..67 => self.get_many(&step).await,
-                67..70 => self.count_range(&step).await,
+                67..69 => self.count_range(&step).await,
+                69..70 => self.count_key(&step).await,
                 70..71 => self.estimate(&step).await,
                 71..78 => self.scan(&step).await,
                 78..81 => self.flush(&step).await,
@@ -242,7 +243,7 @@ impl Caller {
     }
 
     /// Writes a batch; operations are keys with the length of the value, or none to delete.
-    async fn write(&mut self, step: &str, wanted: Vec<(KeyId, Option<usize>)>) {
+    pub(crate) async fn write(&mut self, step: &str, wanted: Vec<(KeyId, Option<usize>)>) {
         let durability = self.draw_durability();
         let patience = self.draw_patience();
         let number = self.scene.next_write.get();
@@ -309,13 +310,7 @@ impl Caller {
         let key = self.draw_key();
         let crowd = (0..6).map(|at| {
             let (updates, others) = (at % 2 == 0, [self.draw_key(), self.draw_key()]);
-            let mut one = Self {
-                scene: Rc::clone(&self.scene),
-                database: Rc::clone(&self.database),
-                env: self.env.clone(),
-                rng: Rng::stream(self.rng.next_u64(), at),
-                name: self.name.clone(),
-            };
+            let mut one = self.beside(at);
             async move {
                 let time = Duration::from_micros(one.rng.below(400));
                 one.env.sleep(time).await;
@@ -330,6 +325,17 @@ impl Caller {
         });
         let crowd: Vec<_> = crowd.map(Box::pin).collect();
         join_all(crowd).await;
+    }
+
+    /// The same caller once more, with chance of its own, for what it does at the same time.
+    pub(crate) fn beside(&mut self, number: u64) -> Self {
+        Self {
+            scene: Rc::clone(&self.scene),
+            database: Rc::clone(&self.database),
+            env: self.env.clone(),
+            rng: Rng::stream(self.rng.next_u64(), number),
+            name: self.name.clone(),
+        }
     }
 
     async fn update_key(&mut self, step: &str, key: KeyId) {
