@@ -81,12 +81,21 @@ bugs! {
 
     // Versions, reads and scans.
     "clock_restarts_low": "timestamps begin anew after a restart",
+    "count_holds_nothing": "a count is answered before what it counted is durable",
     "memtable_keeps_one_version": "a new version replaces the one that a scan's snapshot needs",
+    "exists_counts_deleted": "a key in memory exists although its newest version is a deletion",
     "multi_get_holds_last": "a multi-get waits for the durability of its last value alone",
+    "reverse_starts_low": "a walk in reverse passes over the entry that it should begin with",
     "scan_ignores_snapshot": "a scan shows versions newer than its snapshot",
     "scan_refreshes_view": "each page of a scan is read from the newest tree",
     "scan_skips_sealed": "a view leaves out the memtable that is being flushed",
     "show_before_durable": "a read shows what a crash could take back",
+
+    // Updates.
+    "swap_takes_any_value": "any value is as good as the expected one",
+    "update_holds_nothing": "a relaxed update is answered before what it was made of is durable",
+    "update_skips_memory": "what was written while an update's value was read is not looked at",
+    "update_trusts_old_tree": "what an update read counts although another tree was published",
 
     // The side of the callers.
     "scan_takes_last_time": "a scan's snapshot is one shard's time, not the latest of all",

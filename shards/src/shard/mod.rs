@@ -12,17 +12,22 @@
 //! is the newest. A hit in memory is answered in the same turn. What was committed as durable and
 //! is not yet on disk may be read, but the answer is held until it is.
 //!
+//! # Read-modify-write
+//! A write may let the current value decide what it writes: see `update`.
+//!
 //! # Ownership
 //! Everything is reached through one `Rc`; tasks of the shard share it. No borrow of a cell lives
 //! across an await.
 
 mod create;
+mod estimate;
 mod flush;
 mod news;
 mod read;
 mod recovery;
 mod scan;
 mod serve;
+mod update;
 mod write;
 
 use std::cell::{Cell, RefCell};

@@ -15,6 +15,7 @@ mod address;
 mod blob;
 mod census;
 mod cursor;
+mod estimate;
 mod file_header;
 mod inner;
 mod leaf;

@@ -30,6 +30,11 @@ impl TreeView {
     pub(crate) fn state(&self) -> &TreeState {
         &self.version.state
     }
+
+    /// Whether both are views of one published tree.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.version, &other.version)
+    }
 }
 
 /// What an update no longer needs of the version before it.

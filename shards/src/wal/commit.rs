@@ -139,13 +139,7 @@ impl Ops {
         value: &[u8],
     ) -> Result<()> {
         check_key(key)?;
-        if value.len() > VALUE_BYTES_MAX {
-            let reason = format!("{} bytes; the most is {VALUE_BYTES_MAX}", value.len());
-            return Err(Error::Invalid {
-                what: "value",
-                reason,
-            });
-        }
+        check_value(value)?;
         let total = self.bytes.len() + OP_HEADER_BYTES + key.len() + value.len();
         if total > BATCH_BYTES_MAX {
             let reason = format!("{total} bytes; the most is {BATCH_BYTES_MAX}");
@@ -158,6 +152,21 @@ impl Ops {
         StorageKey::write(keyspace, key, &mut self.bytes);
         self.bytes.extend_from_slice(value);
         Ok(())
+    }
+
+    /// Adds the put of a stored key that was checked.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the value exceeds its bound; nothing is added.
+    pub(crate) fn put_stored(&mut self, key: &StorageKey, value: &[u8]) -> Result<()> {
+        check_value(value)?;
+        self.push_stored(EntryFlags::VALUE, key.as_slice(), value);
+        Ok(())
+    }
+
+    /// Adds the deletion of a stored key that was checked.
+    pub(crate) fn delete_stored(&mut self, key: &StorageKey) {
+        self.push_stored(EntryFlags::TOMBSTONE, key.as_slice(), &[]);
     }
 
     /// Adds an operation whose stored key and value are known to keep their bounds.
@@ -192,6 +201,21 @@ pub(crate) fn check_key(key: &[u8]) -> Result<()> {
     };
     Err(Error::Invalid {
         what: "key",
+        reason,
+    })
+}
+
+/// Checks a caller's value against its bound.
+///
+/// # Errors
+/// [`Error::Invalid`] when it is too long.
+pub(crate) fn check_value(value: &[u8]) -> Result<()> {
+    if value.len() <= VALUE_BYTES_MAX {
+        return Ok(());
+    }
+    let reason = format!("{} bytes; the most is {VALUE_BYTES_MAX}", value.len());
+    Err(Error::Invalid {
+        what: "value",
         reason,
     })
 }

@@ -29,7 +29,7 @@ mod todo;
 mod writer;
 
 pub use commit::Ops;
-pub(crate) use commit::{Commit, CommitKind, check_key, decode as decode_commit};
+pub(crate) use commit::{Commit, CommitKind, check_key, check_value, decode as decode_commit};
 pub(crate) use log::{Offer, Settle, Wal, WalConfig};
 pub(crate) use reader::{LogEnd, Marks, RecordReader, Replay, Step};
 #[cfg(test)]

@@ -186,6 +186,10 @@ figures! {
     operations: "operations",
     /// Parts of writes: a batch has one on each shard that it touches.
     parts: "parts of writes",
+    /// Updates whose function ran.
+    updates: "updates taken",
+    /// Of these, before a write that was submitted by then.
+    updates_overtaking: "of these, before writes submitted earlier",
     /// Reads and rows of scans that were compared.
     reads: "values read and compared",
     /// Scans that were compared.
