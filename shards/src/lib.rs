@@ -13,6 +13,9 @@ mod clock;
 mod config;
 mod entry;
 mod error;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod identity;
 mod memtable;
 mod message;

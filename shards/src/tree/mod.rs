@@ -13,6 +13,8 @@ mod address;
 mod blob;
 mod cursor;
 mod file_header;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod inner;
 mod leaf;
 mod leaf_builder;

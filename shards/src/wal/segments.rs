@@ -177,7 +177,8 @@ impl<E: Env> Segments<E> {
         let path = self
             .directory
             .join(format!("{NAME_PREFIX}{:06}", self.next_file));
-        self.next_file += 1;
+        // At the end of all numbers the name is taken, and creating the file says so.
+        self.next_file = self.next_file.saturating_add(1);
         path
     }
 
