@@ -341,7 +341,9 @@ pub(crate) fn decode(block: &[u8], slot: u64) -> std::result::Result<Slot, Block
     };
     let generation = get_u64(block, GENERATION);
     if marks.checkpoint > marks.durable || marks.durable > Lsn::MAX || generation > u64::MAX >> 1 {
-        return Err(BlockError::Fields("the superblock's numbers are out of range"));
+        return Err(BlockError::Fields(
+            "the superblock's numbers are out of range",
+        ));
     }
     Ok((owner, generation, content))
 }
