@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use lightning_io::{IoError, IoErrorKind};
+use lightning_io::{IoError, IoErrorKind, IoOp};
 
 use crate::ShardId;
 
@@ -48,27 +48,37 @@ pub type KeyRange = (Option<Vec<u8>>, Option<Vec<u8>>);
 impl fmt::Display for Corruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.what)?;
-        if let Some((from, to)) = &self.keys {
-            let end = |key: &Option<Vec<u8>>, open: &str| {
-                key.as_ref().map_or_else(
-                    || open.to_owned(),
-                    // The keyspace prefix is the engine's; the caller knows the rest.
-                    |key| {
-                        crate::StorageKey::user_key(key)
-                            .unwrap_or(key)
-                            .escape_ascii()
-                            .to_string()
-                    },
-                )
-            };
-            write!(
-                f,
-                "; keys from {} to {}",
-                end(from, "the first"),
-                end(to, "the last")
-            )?;
+        match &self.keys {
+            Some(keys) => write!(f, "; {}", KeysText(keys)),
+            None => Ok(()),
         }
-        Ok(())
+    }
+}
+
+/// A range of keys as a message names it.
+pub(crate) struct KeysText<'a>(pub(crate) &'a KeyRange);
+
+impl fmt::Display for KeysText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (from, to) = self.0;
+        let end = |key: &Option<Vec<u8>>, open: &str| {
+            key.as_ref().map_or_else(
+                || open.to_owned(),
+                // The keyspace prefix is the engine's; the caller knows the rest.
+                |key| {
+                    crate::StorageKey::user_key(key)
+                        .unwrap_or(key)
+                        .escape_ascii()
+                        .to_string()
+                },
+            )
+        };
+        write!(
+            f,
+            "keys from {} to {}",
+            end(from, "the first"),
+            end(to, "the last")
+        )
     }
 }
 
@@ -186,5 +196,28 @@ impl Error {
             Self::NoSpace { .. } => true,
             _ => false,
         }
+    }
+
+    /// Whether a sync failed, for whatever reason.
+    ///
+    /// What it should have saved may be lost although the next one succeeds: a device or a file
+    /// system may report an error once and forget what it was about. One that reports no space is
+    /// no exception, as it speaks of writes that were acknowledged.
+    pub(crate) fn is_failed_sync(&self) -> bool {
+        matches!(self, Self::Io(error) if matches!(error.op(), IoOp::Sync | IoOp::SyncDir))
+    }
+
+    /// Whether stored bytes are damaged or cannot be read, which concerns some keys and no others.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        match self {
+            Self::Corruption(_) => true,
+            Self::Io(error) => error.op() == IoOp::Read,
+            _ => false,
+        }
+    }
+
+    /// Whether a write failed, for another reason than space.
+    pub(crate) fn is_failed_write(&self) -> bool {
+        matches!(self, Self::Io(error) if error.op() == IoOp::Write) && !self.is_no_space()
     }
 }

@@ -18,13 +18,15 @@
 //! as it says `being created` nothing was ever acknowledged, so the next creation may start over.
 //! `ready` is written to one copy after the other, each write durable: at any moment at least one
 //! copy is whole, and `ready` in either means that every shard's file is there. Opening syncs what
-//! it read and completes the copies: a stale `being created` must not outlive a rotten `ready`.
+//! it read and completes the copies: a stale `being created` must not outlive a rotten `ready`. A copy
+//! that does not read as `ready` is read twice.
 
 use std::path::{Path, PathBuf};
 
 use lightning_io::{Access, BLOCK_BYTES, Creation, Env, File, IoErrorKind, to_u64};
 
 use crate::block::{self, BODY, BlockError, FORMAT_VERSION, get_u16, put};
+use crate::reread::read_judged;
 use crate::router::{Partitioning, Router};
 use crate::{Corruption, DatabaseId, Error, Place, Result};
 
@@ -114,15 +116,15 @@ impl Identity {
     }
 }
 
+/// Opens the file for writes that are durable when they return.
+async fn open<E: Env>(env: &E, root: &Path, creation: Creation) -> Result<E::File> {
+    let path = root.join(FILE_NAME);
+    Ok(env.open(&path, Access::ReadWriteDurable, creation).await?)
+}
+
 /// Writes the file for the first time, as `being created`.
 pub(crate) async fn create<E: Env>(env: &E, root: &Path, identity: &Identity) -> Result<()> {
-    let file = env
-        .open(
-            &root.join(FILE_NAME),
-            Access::ReadWriteDurable,
-            Creation::MustCreate,
-        )
-        .await?;
+    let file = open(env, root, Creation::MustCreate).await?;
     write(env, &file, identity, State::Creating).await?;
     file.sync().await?;
     file.close().await?;
@@ -132,25 +134,26 @@ pub(crate) async fn create<E: Env>(env: &E, root: &Path, identity: &Identity) ->
 
 /// Changes the state from `being created` to `ready`.
 pub(crate) async fn finish<E: Env>(env: &E, root: &Path, identity: &Identity) -> Result<()> {
-    let file = env
-        .open(
-            &root.join(FILE_NAME),
-            Access::ReadWriteDurable,
-            Creation::MustExist,
-        )
-        .await?;
+    let file = open(env, root, Creation::MustExist).await?;
     write(env, &file, identity, State::Ready).await?;
     file.close().await?;
+    Ok(())
+}
+
+/// Makes `being created` stay what it was read as, down to the file's name: the process that wrote
+/// it may have been killed before that, and the shards' directories must not outlive it.
+pub(crate) async fn keep<E: Env>(env: &E, root: &Path) -> Result<()> {
+    let file = open(env, root, Creation::MustExist).await?;
+    file.sync().await?;
+    file.close().await?;
+    env.sync_dir(root).await?;
     Ok(())
 }
 
 /// Makes `ready` stay what it was read as: the process that wrote it may have been killed before it
 /// was durable, or before it was in both copies.
 pub(crate) async fn complete<E: Env>(env: &E, root: &Path, identity: &Identity) -> Result<()> {
-    let path = root.join(FILE_NAME);
-    let file = env
-        .open(&path, Access::ReadWriteDurable, Creation::MustExist)
-        .await?;
+    let file = open(env, root, Creation::MustExist).await?;
     file.sync().await?;
     for copy in 0..COPIES {
         if read_copy(&file, copy).await? != Ok((*identity, State::Ready)) {
@@ -235,8 +238,14 @@ async fn read_copy<F: File>(
     copy: usize,
 ) -> Result<std::result::Result<(Identity, State), BlockError>> {
     let number = u8::try_from(copy).expect("there are two copies");
-    match file.read_at(to_u64(copy * BLOCK_BYTES), BLOCK_BYTES).await {
-        Ok(block) => Ok(Identity::decode(&block, number)),
+    let place = (to_u64(copy * BLOCK_BYTES), BLOCK_BYTES);
+    let judge = |block: &[u8]| Identity::decode(block, number);
+    // An unfinished creation is started over, which removes what is there: believed when read twice.
+    let is_good = |found: &std::result::Result<(Identity, State), BlockError>| {
+        matches!(found, Ok((_, State::Ready)))
+    };
+    match read_judged(file, place, judge, is_good).await {
+        Ok(found) => Ok(found),
         // A crash during creation can leave the file shorter than its two copies.
         Err(error) if matches!(error.kind(), IoErrorKind::ShortRead { .. }) => {
             Ok(Err(BlockError::Blank))

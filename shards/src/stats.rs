@@ -26,6 +26,11 @@ pub struct ShardStats {
     pub writes_deferred: u64,
     /// Bytes in memtables.
     pub memtable_bytes: u64,
+    /// What memtables may take. Where a damaged page or a full disk keeps them from the tree, the
+    /// last open may have left more than that in memory.
+    pub memtable_budget_bytes: u64,
+    /// Whether the last attempt at a flush failed: because of damage, or for lack of space.
+    pub flush_blocked: bool,
     /// Memtables flushed to the tree.
     pub flushes: u64,
     /// Commits that the log took.

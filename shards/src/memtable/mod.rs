@@ -24,4 +24,4 @@ mod tests;
 
 pub(crate) use iter::Iter;
 pub(crate) use source::MemtableSource;
-pub(crate) use table::Memtable;
+pub(crate) use table::{BUDGET_BYTES_MAX, Memtable};

@@ -10,9 +10,21 @@
 //! Before step 3 is durable the old superblock counts: the old tree is untouched and the log still
 //! holds everything behind its checkpoint. After it, the new tree holds the memtable. The memtable
 //! may hold commits of records above the checkpoint; replaying them puts the same versions back.
+//!
+//! # Errors
+//! A flush that failed is tried again from step 1, in other places of the tree's file. A failed sync
+//! is not: what it should have saved may be lost although the next one succeeds, so the shard is
+//! poisoned at once, and the log still holds everything.
+//!
+//! A page of the old tree that is damaged or cannot be read stops every flush that has to change
+//! it, and nothing else: what was to be flushed stays in memory and in the log, reads go on, and
+//! writes are taken until the memtables are full. The flush is tried again, less and less often, as
+//! the damage may have been one of the moment.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::select;
 use lightning_io::{Env, TaskClass};
 
 use super::{Sealed, Shard, count};
@@ -21,34 +33,38 @@ use crate::superblock::Checkpoint;
 use crate::wal::Marks;
 use crate::{Error, Result};
 
-/// Attempts at a flush that fail for another reason than space before the shard is poisoned.
+/// Attempts at a flush whose writes fail before the shard is poisoned.
 const STRIKES_MAX: u32 = 3;
 
 /// How long a flush waits before it tries again, so that a full disk is not asked without pause.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
+/// The longest that a flush waits which meets damage again and again: each attempt writes most of
+/// what an update writes, and a thousandth of the device's time is enough for it.
+const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(10);
+
 impl<E: Env> Shard<E> {
     /// Starts the flush of the memtable that was just sealed.
     pub(super) fn start_flush(&self) {
         let shard = self.clone();
-        let flush = self
-            .0
-            .env
-            .spawn(TaskClass::Flush, async move { shard.flush_sealed().await });
-        let shard = self.clone();
-        let watch = async move {
-            if let Err(panic) = flush.await {
-                shard.fail(&format!("flush: {panic}"));
+        let flush = async move {
+            shard.contain(shard.flush_sealed()).await;
+            shard.0.flushing.set(shard.0.flushing.get() - 1);
+            if planted!("lose_flush_wake") {
+                return;
             }
             shard.0.flush_ended.occur();
+            // Last, as they may fill the next memtable and start its flush.
+            shard.contain(async { shard.resume_deferred() }).await;
         };
-        // The watch reports by itself; nobody joins it.
-        drop(self.0.env.spawn(TaskClass::Flush, watch));
+        // The flush reports by itself; nobody joins it.
+        drop(self.0.env.spawn(TaskClass::Flush, flush));
+        self.0.flushing.set(self.0.flushing.get() + 1);
     }
 
-    /// Flushes until it succeeds or the shard is poisoned.
+    /// Flushes until it succeeds, the shard is poisoned, or closing gives it up.
     async fn flush_sealed(&self) {
-        let mut strikes = 0;
+        let (mut strikes, mut interval) = (0, RETRY_INTERVAL);
         loop {
             let Some(sealed) = self.0.sealed.borrow().clone() else {
                 return;
@@ -56,7 +72,6 @@ impl<E: Env> Shard<E> {
             let error = match self.flush_once(&sealed).await {
                 Ok(()) => {
                     self.0.flush_error.replace(None);
-                    self.resume_deferred();
                     return;
                 }
                 Err(error) => error,
@@ -64,8 +79,12 @@ impl<E: Env> Shard<E> {
             if self.0.wal.poisoned().is_some() {
                 return;
             }
-            strikes += u32::from(!error.is_no_space());
-            if strikes >= STRIKES_MAX {
+            if planted!("discard_failed_flush") {
+                self.0.sealed.replace(None);
+            }
+            let unreadable = error.is_unreadable();
+            strikes += u32::from(!unreadable && !error.is_no_space());
+            if strikes >= STRIKES_MAX || error.is_failed_sync() {
                 self.fail(&format!("flush: {error}"));
                 return;
             }
@@ -73,7 +92,29 @@ impl<E: Env> Shard<E> {
             self.0.flush_error.replace(Some(self.flush_refusal(error)));
             self.0.flush_ended.occur();
             self.resume_deferred();
-            self.0.env.sleep(RETRY_INTERVAL).await;
+            if self.0.flush_given_up.get() {
+                return;
+            }
+            select(
+                pin!(self.0.env.sleep(interval)),
+                pin!(self.0.flush_wanted.wait()),
+            )
+            .await;
+            if self.0.flush_given_up.get() {
+                return;
+            }
+            if unreadable {
+                interval = (interval * 2).min(RETRY_INTERVAL_MAX);
+            }
+        }
+    }
+
+    /// Has a flush that cannot succeed stop trying, and waits until it has.
+    pub(super) async fn give_up_flush(&self) {
+        self.0.flush_given_up.set(true);
+        self.0.flush_wanted.raise();
+        while self.0.flushing.get() > 0 {
+            self.0.flush_ended.next().await;
         }
     }
 
@@ -101,7 +142,7 @@ impl<E: Env> Shard<E> {
             return self.check_poison();
         }
         let current = inner.superblock.current();
-        let checkpoint = Checkpoint {
+        let mut checkpoint = Checkpoint {
             marks: Marks {
                 checkpoint: sealed.checkpoint,
                 checkpoint_hash: sealed.checkpoint_hash,
@@ -110,6 +151,13 @@ impl<E: Env> Shard<E> {
             newest: newest.max(current.newest),
             tree: *update.state(),
         };
+        if planted!("checkpoint_read_late") {
+            let marks = &mut checkpoint.marks;
+            (marks.checkpoint, marks.checkpoint_hash) = inner.wal.checkpoint_candidate();
+        }
+        if planted!("truncate_before_superblock") {
+            inner.wal.truncate(sealed.checkpoint).await?;
+        }
         if let Err(error) = inner.superblock.write(&inner.env, checkpoint).await {
             // Either generation may count at the next open: neither tree may be given up.
             self.fail(&format!("superblock: {error}"));
@@ -143,20 +191,27 @@ impl<E: Env> Shard<E> {
         self.wait_for_flush().await
     }
 
+    /// Waits for the flush under way; one that failed before is tried again at once.
     async fn wait_for_flush(&self) -> Result<()> {
+        self.0.flush_wanted.raise();
+        let mut attempted = self.0.flushing.get() == 0;
         loop {
             self.check_poison()?;
             if self.0.sealed.borrow().is_none() {
                 return Ok(());
             }
-            if let Some(error) = self.0.flush_error.borrow().clone() {
+            if let Some(error) = self.0.flush_error.borrow().clone().filter(|_| attempted) {
                 return Err(error);
             }
+            if self.0.flushing.get() == 0 {
+                return Err(Error::Closed);
+            }
             self.0.flush_ended.next().await;
+            attempted = true;
         }
     }
 
-    fn check_poison(&self) -> Result<()> {
+    pub(super) fn check_poison(&self) -> Result<()> {
         match self.0.wal.poisoned() {
             Some(cause) => Err(Error::Poisoned {
                 shard: self.id(),

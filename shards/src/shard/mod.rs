@@ -18,6 +18,7 @@
 
 mod create;
 mod flush;
+mod news;
 mod read;
 mod recovery;
 mod scan;
@@ -29,13 +30,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use lightning_io::{Env, TaskClass};
+use lightning_io::{Env, TaskClass, catch_panic};
 
 use crate::clock::Clock;
 use crate::config::ShardConfig;
 use crate::memtable::Memtable;
 use crate::message::ScanId;
-use crate::signal::Event;
+use crate::signal::{Event, Signal};
 use crate::superblock::Superblock;
 use crate::tree::{Tree, TreeView};
 use crate::wal::{RecordHash, Wal};
@@ -77,7 +78,7 @@ struct Sealed {
 /// * Every commit at or below the superblock's checkpoint is in the tree; every later one is in
 ///   `sealed` or in `active`.
 /// * `view` is the tree's current root.
-/// * At most one flush runs, and it runs exactly while `sealed` is there.
+/// * At most one flush runs, and it runs while `sealed` is there, until closing gives it up.
 struct Inner<E: Env> {
     env: E,
     owner: FileOwner,
@@ -95,8 +96,14 @@ struct Inner<E: Env> {
     deferred: RefCell<VecDeque<Deferred>>,
     /// Why the last attempt at a flush failed, until one succeeds.
     flush_error: RefCell<Option<Error>>,
-    /// Raised when a flush ends, well or not.
+    /// Tasks that flush: besides the one at work, those before it may still free their log.
+    flushing: Cell<usize>,
+    /// Raised when an attempt at a flush ends, well or not.
     flush_ended: Event,
+    /// Raised when a flush that waits to try again should do so now.
+    flush_wanted: Signal,
+    /// Whether closing has given up on a flush that cannot succeed.
+    flush_given_up: Cell<bool>,
     /// Why no more writes are taken: this shard or a peer failed.
     refused: RefCell<Option<Error>>,
 
@@ -107,6 +114,24 @@ struct Inner<E: Env> {
     tasks_ended: Event,
     closing: Cell<bool>,
     counters: Counters,
+}
+
+/// A task that closing waits for, counted from before it is spawned until it has ended.
+struct Counted<E: Env>(Shard<E>);
+
+impl<E: Env> Counted<E> {
+    fn new(shard: &Shard<E>) -> Self {
+        shard.0.tasks.set(shard.0.tasks.get() + 1);
+        Self(shard.clone())
+    }
+}
+
+impl<E: Env> Drop for Counted<E> {
+    fn drop(&mut self) {
+        let inner = &self.0.0;
+        inner.tasks.set(inner.tasks.get() - 1);
+        inner.tasks_ended.occur();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -130,8 +155,15 @@ pub(crate) fn directory(root: &Path, shard: ShardId) -> PathBuf {
     root.join(format!("shard-{:03}", shard.0))
 }
 
+/// The shard whose directory has this name.
+pub(crate) fn shard_of_directory(name: &str) -> Option<ShardId> {
+    let number = name.strip_prefix("shard-")?.parse().ok()?;
+    let shard = ShardId(number);
+    (directory(Path::new(""), shard).as_os_str() == name).then_some(shard)
+}
+
 /// The name of the tree's file in a shard's directory.
-const TREE_FILE_NAME: &str = "tree";
+pub(crate) const TREE_FILE_NAME: &str = "tree";
 
 impl<E: Env> Shard<E> {
     /// Which shard it is.
@@ -141,20 +173,26 @@ impl<E: Env> Shard<E> {
 
     /// Runs a read or a check in a task of its own; closing waits for it.
     fn spawn_counted(&self, future: impl Future<Output = ()> + 'static) {
-        let inner = &self.0;
-        inner.tasks.set(inner.tasks.get() + 1);
-        let shard = self.clone();
+        let counted = Counted::new(self);
         let task = async move {
-            let outcome = lightning_io::catch_panic(future).await;
-            let inner = &shard.0;
-            inner.tasks.set(inner.tasks.get() - 1);
-            inner.tasks_ended.occur();
-            if let Err(panic) = outcome {
-                shard.fail(&panic.to_string());
-            }
+            counted.0.contain(future).await;
+            drop(counted);
         };
         // The task answers for itself; nobody joins it.
-        drop(inner.env.spawn(TaskClass::Foreground, task));
+        drop(self.0.env.spawn(TaskClass::Foreground, task));
+    }
+
+    /// Runs a part of the shard whose panic poisons the shard and goes no further: there is no
+    /// output then, and what the part was about to answer is dropped.
+    async fn contain<T>(&self, part: impl Future<Output = T>) -> Option<T> {
+        match catch_panic(part).await {
+            Ok(output) => Some(output),
+            Err(panic) => {
+                tracing::error!(shard = %self.id(), %panic, "a part of the shard panicked");
+                self.fail(&panic.to_string());
+                None
+            }
+        }
     }
 
     /// Poisons the shard: no more writes, here or on its peers.

@@ -5,7 +5,8 @@
 //! 2. Open the tree that it points to: header and space map, no data.
 //! 3. Find the log's segments and read their headers.
 //! 4. Replay every record behind the checkpoint into a memtable, following the chain of hashes. A
-//!    memtable that fills up is applied to the tree on the way, so memory stays in its budget.
+//!    memtable that fills up is applied to the tree on the way, so memory stays in its budget. Where
+//!    the tree is damaged or the disk is full, it stays in memory, beyond the budget.
 //! 5. Judge the end of the log: a torn tail is cut, rot is refused (see `wal::reader`).
 //! 6. Sync the segments that were read, let those below the checkpoint go, and take a fresh one
 //!    into use, with a new epoch.
@@ -26,12 +27,12 @@ use super::{Counters, Inner, Shard, SharedMemtable, TREE_FILE_NAME, directory};
 use crate::clock::Clock;
 use crate::config::ShardConfig;
 use crate::entry::{Entry, EntryFlags};
-use crate::memtable::{Memtable, MemtableSource};
-use crate::signal::Event;
+use crate::memtable::{BUDGET_BYTES_MAX, Memtable, MemtableSource};
+use crate::signal::{Event, Signal};
 use crate::superblock::{Checkpoint, Superblock};
 use crate::tree::Tree;
 use crate::wal::{CommitKind, LogEnd, Marks, Replay, Segments, Wal};
-use crate::{FileOwner, Identity, Result, ShardId, Timestamp, TxnId};
+use crate::{Error, FileOwner, Identity, Result, ShardId, Timestamp, TxnId};
 
 /// Segments that a recovery may leave to the next one; with more, what was replayed is flushed at
 /// once, so that a process that crashes again and again does not pile them up.
@@ -72,11 +73,15 @@ impl<E: Env> Shard<E> {
             last: Timestamp::ZERO,
             newest: start.newest,
             records: 0,
+            stuck: None,
         };
         let end = recovery.run(replay).await?;
+        let stuck = recovery.stuck.is_some();
         let wal = Wal::start(env, shard, config.wal(), end, recovery.newest).await?;
         let clock = Clock::default();
-        clock.observe(recovery.newest);
+        if !planted!("clock_restarts_low") {
+            clock.observe(recovery.newest);
+        }
         clock.refresh(env.wall_clock_us());
         let view = recovery.tree.view();
         let shard = Self(Rc::new(Inner {
@@ -91,8 +96,11 @@ impl<E: Env> Shard<E> {
             active: RefCell::new(recovery.table),
             sealed: RefCell::new(None),
             deferred: RefCell::new(VecDeque::new()),
-            flush_error: RefCell::new(None),
+            flush_error: RefCell::new(recovery.stuck),
+            flushing: Cell::new(0),
             flush_ended: Event::default(),
+            flush_wanted: Signal::default(),
+            flush_given_up: Cell::new(false),
             refused: RefCell::new(None),
             scans: RefCell::new(BTreeMap::new()),
             next_scan: Cell::new(0),
@@ -103,7 +111,7 @@ impl<E: Env> Shard<E> {
         }));
         shard.0.counters.replayed_records.set(recovery.records);
         let replayed = !shard.0.active.borrow().borrow().is_empty();
-        if replayed && shard.0.wal.live_segments() > REPLAYED_SEGMENTS_MAX {
+        if replayed && (stuck || shard.0.wal.live_segments() > REPLAYED_SEGMENTS_MAX) {
             shard.seal();
         }
         Ok(shard)
@@ -122,6 +130,8 @@ struct Recovery<E: Env> {
     /// The newest commit timestamp seen.
     newest: Timestamp,
     records: u64,
+    /// Why the tree could not take what was replayed, which then stays in memory.
+    stuck: Option<Error>,
 }
 
 impl<E: Env> Recovery<E> {
@@ -132,7 +142,7 @@ impl<E: Env> Recovery<E> {
             self.records += 1;
             let full = self.table.borrow().is_full();
             if full {
-                self.flush(&replay).await?;
+                self.make_room(&replay).await?;
             }
             self.env.yield_if_needed().await;
         }
@@ -173,6 +183,33 @@ impl<E: Env> Recovery<E> {
             }
         }
         Ok(())
+    }
+
+    /// Empties the full memtable into the tree. Where damage or a full disk forbids that, the rest
+    /// of the log is taken into memory beyond the budget: what was taken before was bounded in the
+    /// same way, so the log holds little more than two memtables.
+    async fn make_room(&mut self, replay: &Replay<E>) -> Result<()> {
+        if let Some(error) = &self.stuck {
+            let bytes = self.table.borrow().bytes();
+            return if bytes < BUDGET_BYTES_MAX {
+                Ok(())
+            } else {
+                Err(error.clone())
+            };
+        }
+        match self.flush(replay).await {
+            Err(error) if error.is_unreadable() || error.is_no_space() => {
+                let shard = replay.shard();
+                tracing::warn!(
+                    %shard,
+                    %error,
+                    "the tree cannot take what is replayed; the memtable grows past its budget"
+                );
+                self.stuck = Some(error);
+                Ok(())
+            }
+            outcome => outcome,
+        }
     }
 
     /// Applies what was replayed so far to the tree: a checkpoint in the middle of recovery.

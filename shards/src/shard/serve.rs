@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use lightning_io::{Env, Port, TaskClass, catch_panic, to_u64};
+use lightning_io::{Env, Port, TaskClass, to_u64};
 
 use super::Shard;
 use super::write::Deferred;
@@ -15,29 +15,41 @@ use crate::{Error, Result};
 /// each, some 10 us.
 const REQUESTS_PER_TURN: usize = 64;
 
+/// How often the watch that tells of a failure is begun again should it panic itself: each attempt
+/// goes on where the last one ended.
+const WATCH_ATTEMPTS: u32 = 3;
+
 impl<E: Env> Shard<E> {
     /// Serves requests until one of them closes the shard.
     ///
-    /// A panic while a request is handled poisons the shard: every later request is refused, and
-    /// closing still works.
+    /// A panic anywhere in the shard poisons it: every later write is refused, reads go on as far
+    /// as they can, and closing still works.
     pub async fn serve<P: Port<Request>>(self, port: P) {
         let port = Rc::new(port);
-        self.start_watches(&port);
+        self.contain(async { self.start_watches(&port) }).await;
         let mut requests = Vec::with_capacity(REQUESTS_PER_TURN);
         loop {
             port.recv(&mut requests, REQUESTS_PER_TURN).await;
-            self.0.clock.refresh(self.0.env.wall_clock_us());
+            let now = async { self.0.clock.refresh(self.0.env.wall_clock_us()) };
+            self.contain(now).await;
             for request in requests.drain(..) {
                 if let Request::Close { reply } = request {
-                    let outcome = self.close().await;
+                    let outcome = self.close_contained().await;
                     drop(reply.send(outcome));
                     return;
                 }
-                if let Err(panic) = catch_panic(async { self.handle(request) }).await {
-                    self.fail(&panic.to_string());
-                }
+                self.contain(async { self.handle(request) }).await;
             }
         }
+    }
+
+    /// Closes the shard; after a panic on the way, as far as it goes.
+    async fn close_contained(&self) -> Result<()> {
+        if let Some(outcome) = self.contain(self.close()).await {
+            return outcome;
+        }
+        self.contain(self.0.wal.close()).await;
+        self.check_poison()
     }
 
     fn handle(&self, request: Request) {
@@ -89,42 +101,24 @@ impl<E: Env> Shard<E> {
         let env = &self.0.env;
         let shard = self.clone();
         let room = async move {
-            while shard.0.wal.wait_for_room().await {
-                shard.resume_deferred();
-            }
-        };
-        let shard = self.clone();
-        let port = Rc::clone(port);
-        let poison = async move {
-            let Some(cause) = shard.0.wal.wait_for_poison().await else {
-                return;
+            let watch = async {
+                while shard.0.wal.wait_for_room().await && !planted!("lose_room_wake") {
+                    shard.resume_deferred();
+                }
             };
-            shard.refuse(&Error::Poisoned {
-                shard: shard.id(),
-                cause: cause.clone(),
-            });
-            for peer in (0..port.peers()).filter(|&peer| peer != shard.id().index()) {
-                let news = Request::PeerFailed {
-                    shard: shard.id(),
-                    cause: cause.clone(),
-                };
-                if port.send(peer, news).is_err() {
-                    tracing::warn!(shard = %shard.id(), peer, "a peer could not be told");
+            shard.contain(watch).await;
+        };
+        let (shard, port) = (self.clone(), Rc::clone(port));
+        let poison = async move {
+            for _ in 0..WATCH_ATTEMPTS {
+                if shard.contain(shard.watch_poison(&*port)).await.is_some() {
+                    return;
                 }
             }
         };
         // They end with the log; nobody joins them.
         drop(env.spawn(TaskClass::Foreground, room));
         drop(env.spawn(TaskClass::Foreground, poison));
-    }
-
-    /// Takes no more writes, and says so to those that wait.
-    fn refuse(&self, error: &Error) {
-        self.0
-            .refused
-            .borrow_mut()
-            .get_or_insert_with(|| error.clone());
-        self.resume_deferred();
     }
 
     /// Finishes what is under way, flushes, and ends the log.
@@ -137,6 +131,7 @@ impl<E: Env> Shard<E> {
             inner.tasks_ended.next().await;
         }
         let flushed = self.flush_all().await;
+        self.give_up_flush().await;
         let closed = inner.wal.close().await;
         if let Err(error) = &flushed {
             tracing::warn!(shard = %self.id(), %error, "closed without a flush");
@@ -144,9 +139,12 @@ impl<E: Env> Shard<E> {
         closed
     }
 
+    /// Reads and checks everything that is on disk.
     async fn verify(&self) -> Result<VerifyReport> {
         let inner = &self.0;
-        self.flush_all().await?;
+        // What cannot be flushed is no reason not to check what is there.
+        let unflushed = self.flush_all().await.err();
+        self.check_poison()?;
         let view = inner.tree.view();
         let tree = inner.tree.verify(&view, &mut |_| ()).await?;
         let mut report = VerifyReport {
@@ -155,6 +153,14 @@ impl<E: Env> Shard<E> {
         };
         report.damages.extend(inner.wal.verify().await?);
         report.damages.extend(inner.superblock.verify().await?);
+        if let Some(Error::Corruption(damage)) = unflushed
+            && report
+                .damages
+                .iter()
+                .all(|known| known.place != damage.place)
+        {
+            report.damages.push(*damage);
+        }
         Ok(report)
     }
 
@@ -163,12 +169,7 @@ impl<E: Env> Shard<E> {
         self.drop_abandoned_scans();
         let inner = &self.0;
         let (wal, tree) = (inner.wal.stats(), inner.tree.stats());
-        let sealed = inner
-            .sealed
-            .borrow()
-            .as_ref()
-            .map_or(0, |sealed| sealed.table.borrow().bytes());
-        let memtables = inner.active.borrow().borrow().bytes() + sealed;
+        let memtables = inner.active.borrow().borrow().bytes() + self.sealed_bytes();
         let counters = &inner.counters;
         ShardStats {
             shard: self.id(),
@@ -181,6 +182,8 @@ impl<E: Env> Shard<E> {
             scans_open: to_u64(inner.scans.borrow().len()),
             writes_deferred: counters.deferred.get(),
             memtable_bytes: to_u64(memtables),
+            memtable_budget_bytes: to_u64(2 * inner.config.memtable_bytes()),
+            flush_blocked: inner.flush_error.borrow().is_some(),
             flushes: counters.flushes.get(),
             wal_commits: wal.commits,
             wal_records: wal.records,

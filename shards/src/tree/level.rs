@@ -278,6 +278,11 @@ impl Level {
         });
     }
 
+    /// Where the open range begins, while there is one.
+    pub(super) fn lower(&self) -> Option<&[u8]> {
+        self.lower.as_deref()
+    }
+
     /// Whether the open range holds too little for a page of its own.
     pub(super) fn is_underfull(&self) -> bool {
         self.lower.is_some()
@@ -334,11 +339,11 @@ impl Level {
 
     /// The key at which a page of the first `count` items ends and the next begins.
     fn boundary(&self, count: usize) -> &[u8] {
-        let next = self.items.key(count);
-        if self.number == 0 {
-            separator(self.items.key(count - 1), next)
-        } else {
-            next
+        let (last, next) = (self.items.key(count - 1), self.items.key(count));
+        match self.number {
+            0 if planted!("separator_off_by_one") => last,
+            0 => separator(last, next),
+            _ => next,
         }
     }
 

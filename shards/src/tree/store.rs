@@ -17,6 +17,7 @@ use super::blob::{self, BlobHeader, BlobKind, BlobRef, PIECE_BYTES};
 use super::page::{PAGE_BYTES_MAX, Page};
 use super::space::Space;
 use crate::cache::PageCache;
+use crate::reread::read_retrying;
 use crate::{Error, FileOwner, Result, VALUE_BYTES_MAX};
 
 /// Whether a page that was read is put into the cache.
@@ -156,20 +157,21 @@ impl<E: Env> Store<E> {
 
     /// Reads `len` bytes, a multiple of the unit; a failed read is tried once more.
     pub(super) async fn read_retrying(&self, offset: u64, len: usize) -> Result<IoBuf> {
-        let bytes = if let Ok(bytes) = self.file.read_at(offset, len).await {
-            bytes
-        } else {
-            self.read_retries.set(self.read_retries.get() + 1);
-            self.file.read_at(offset, len).await?
-        };
-        if bytes.len() == len {
-            return Ok(bytes);
+        let retries = &self.read_retries;
+        let again = || retries.set(retries.get() + 1);
+        Ok(read_retrying(&self.file, offset, len, again).await?)
+    }
+
+    /// Makes everything that was written durable.
+    pub(super) async fn sync(&self) -> Result<()> {
+        if planted!("skip_tree_sync") {
+            return Ok(());
         }
-        let kind = IoErrorKind::ShortRead {
-            expected: len,
-            found: bytes.len(),
-        };
-        Err(IoError::at(IoOp::Read, self.file.path(), offset, len, kind).into())
+        let mut synced = self.file.sync().await;
+        if planted!("retry_failed_sync") && synced.is_err() {
+            synced = self.file.sync().await;
+        }
+        Ok(synced?)
     }
 
     /// Takes a run of units, making the file longer if it has none.

@@ -21,12 +21,12 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
-use lightning_io::{Env, File};
+use lightning_io::Env;
 
 use super::address::PageRef;
 use super::blob::{BlobKind, BlobRef};
-use super::leaf::LeafEntry;
 use super::level::{Body, Level, Outgoing};
+use super::open_leaf::OpenLeaf;
 use super::page::{Fences, INLINE_VALUE_DIVISOR, Page};
 use super::space::Bitmap;
 use super::state::{HEIGHT_MAX, TreeState};
@@ -62,45 +62,6 @@ impl TreeUpdate {
 struct Frame {
     page: Rc<Page>,
     next: usize,
-}
-
-/// The leaf being merged. `key` is that of its entry at `index`.
-struct OpenLeaf {
-    page: Option<Rc<Page>>,
-    index: usize,
-    key: Vec<u8>,
-    upper: Option<Vec<u8>>,
-}
-
-impl OpenLeaf {
-    fn new(page: Option<Rc<Page>>, upper: Option<Vec<u8>>) -> Self {
-        let mut leaf = Self {
-            page,
-            index: 0,
-            key: Vec::new(),
-            upper,
-        };
-        leaf.load_key();
-        leaf
-    }
-
-    fn entry(&self) -> Option<LeafEntry<'_>> {
-        let leaf = self.page.as_ref()?.leaf();
-        (self.index < leaf.count()).then(|| leaf.entry(self.index))
-    }
-
-    fn load_key(&mut self) {
-        if let Some(page) = &self.page
-            && self.index < page.leaf().count()
-        {
-            page.leaf().key_into(self.index, &mut self.key);
-        }
-    }
-
-    fn advance(&mut self) {
-        self.index += 1;
-        self.load_key();
-    }
 }
 
 /// Why the merge of a leaf paused.
@@ -171,7 +132,7 @@ impl<'a, E: Env> Update<'a, E> {
             file_units: self.shared.store.space.borrow().file_units(),
             height,
         };
-        self.shared.store.file.sync().await?;
+        self.shared.store.sync().await?;
         Ok(state)
     }
 
@@ -184,7 +145,8 @@ impl<'a, E: Env> Update<'a, E> {
         }
         let root_level = self.base.height - 1;
         self.open(self.base.root, root_level, &bounds, source)
-            .await?;
+            .await
+            .map_err(|error| error.with_keys((None, None)))?;
         while let Some(frame) = self.path.last_mut() {
             let (page, index) = (Rc::clone(&frame.page), frame.next);
             frame.next += 1;
@@ -292,7 +254,7 @@ impl<'a, E: Env> Update<'a, E> {
                 source.advance();
                 continue;
             }
-            if order == Ordering::Equal {
+            if order == Ordering::Equal && !(new.is_tombstone() && planted!("drop_tombstone")) {
                 let old = leaf.entry().expect("an entry was compared");
                 if old.timestamp > new.timestamp {
                     // The tree is ahead of this version: a batch that is applied a second time.
@@ -538,7 +500,12 @@ impl<'a, E: Env> Update<'a, E> {
         loop {
             let level = u8::try_from(at).expect("the height is bounded");
             let (page, warm) = match found.body {
-                Body::Kept(page) => self.read(page, level).await?,
+                Body::Kept(page) => {
+                    let upper = self.levels[usize::from(number)].lower();
+                    let keys = (Some(found.lower), upper.map(<[u8]>::to_vec));
+                    let read = self.read(page, level).await;
+                    read.map_err(|error| error.with_keys(keys))?
+                }
                 Body::New(image) => {
                     let page = Page::parse(image.bytes);
                     let page = page.map_err(|what| self.shared.store.damage(0, what))?;

@@ -12,20 +12,20 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_channel::oneshot;
-use lightning_io::{BLOCK_BYTES, Env, File, JoinHandle, TaskClass, to_u64};
+use lightning_io::{Env, File, JoinHandle, to_u64};
 
 use super::commit::{self, Ops};
 use super::group::Group;
 use super::reader::LogEnd;
-use super::record::{RecordHash, RecordHeader, RecordKind, record_bytes};
+use super::record::{RecordHash, record_bytes};
 use super::segment::SegmentFile;
 use super::segments::{Segment, Segments, verify_segment};
-use crate::signal::Signal;
+use crate::signal::{Event, Signal};
 use crate::{Corruption, Error, Lsn, Result, ShardId, Timestamp};
 
 /// A group of relaxed commits is written once it is this large, without waiting for its interval:
 /// from here on the device's rate counts, not its latency.
-const GROUP_BYTES: usize = 256 << 10;
+pub(super) const GROUP_BYTES: usize = 256 << 10;
 
 /// A filling group takes no more commits from here on, unless it is a single one: 32 times what is
 /// written in one piece, so that memory stays bounded when the device is slower than the callers.
@@ -98,6 +98,8 @@ pub(super) struct Inner<E: Env, W> {
     pub(super) room: Signal,
     /// Raised when the log is poisoned or closed.
     pub(super) poison: Signal,
+    /// Raised when a spare was prepared or could not be.
+    pub(super) prepared: Event,
     pub(super) writer: RefCell<Option<JoinHandle<()>>>,
     pub(super) relaxed_timer_armed: Cell<bool>,
     pub(super) mark_timer_armed: Cell<bool>,
@@ -195,15 +197,14 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
             work: Signal::default(),
             room: Signal::default(),
             poison: Signal::default(),
+            prepared: Event::default(),
             writer: RefCell::new(None),
             relaxed_timer_armed: Cell::new(false),
             mark_timer_armed: Cell::new(false),
         }));
         let spare = wal.prepare(config.segment_bytes_first).await?;
         wal.activate(spare, 0).await?;
-        let task = wal.clone();
-        let writer = env.spawn(TaskClass::Wal, async move { task.run().await });
-        *wal.0.writer.borrow_mut() = Some(writer);
+        wal.start_writer();
         Ok(wal)
     }
 
@@ -237,7 +238,7 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
         drop(state);
         if write_now {
             self.0.work.raise();
-        } else {
+        } else if !planted!("relaxed_never_due") {
             self.arm_relaxed_timer();
         }
         Ok(Offer::Taken(lsn))
@@ -320,6 +321,11 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
         self.0.state.borrow().poisoned.clone()
     }
 
+    /// Whether the log was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.state.borrow().closed
+    }
+
     /// Frees the segments that lie wholly at or below a durable checkpoint.
     ///
     /// # Errors
@@ -383,6 +389,10 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
         {
             self.fail(&panic.to_string());
         }
+        // A file that is on its way must not meet the next opening.
+        while self.0.state.borrow().preparing {
+            self.0.prepared.next().await;
+        }
         self.0.state.borrow_mut().closed = true;
         self.0.room.raise();
         self.0.poison.raise();
@@ -429,65 +439,6 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
         Error::MaybeCommitted {
             shard: self.0.shard,
             cause: cause.to_owned(),
-        }
-    }
-}
-
-pub(super) enum Todo {
-    Write,
-    Mark,
-    Stop,
-    Nothing,
-}
-
-impl<E: Env, W> State<E, W> {
-    /// Bytes of the largest record that the next group may become.
-    pub(super) fn room(&self) -> u64 {
-        let spare = self
-            .spare
-            .as_ref()
-            .map_or(0, |spare| spare.length - 2 * to_u64(BLOCK_BYTES));
-        spare.max(self.end - self.position - self.reserved)
-    }
-
-    /// The LSN of the record that is about to be written.
-    pub(super) fn base(&self) -> Lsn {
-        self.durable.next()
-    }
-
-    /// The header of the record that is written next; later commits go to the one after it.
-    pub(super) fn next_header(
-        &mut self,
-        shard: ShardId,
-        kind: RecordKind,
-        timestamp: Timestamp,
-    ) -> RecordHeader {
-        let lsn = self.next;
-        self.next = lsn.next();
-        RecordHeader {
-            shard,
-            kind,
-            epoch: 0,
-            lsn,
-            previous: self.previous,
-            durable: self.durable,
-            timestamp,
-        }
-    }
-
-    pub(super) fn todo(&self) -> Todo {
-        if self.poisoned.is_some() {
-            return Todo::Stop;
-        }
-        let due = self.filling.wanted
-            || self.relaxed_due
-            || self.closing
-            || self.filling.payload_bytes() >= GROUP_BYTES;
-        match (self.filling.is_empty(), due) {
-            (false, true) => Todo::Write,
-            (true, _) if self.mark_due || self.closing && !self.last_was_mark => Todo::Mark,
-            (true, _) if self.closing => Todo::Stop,
-            _ => Todo::Nothing,
         }
     }
 }

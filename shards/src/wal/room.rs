@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use lightning_io::{BLOCK_BYTES, Env, IoError, IoErrorKind, IoOp, TaskClass, round_up, to_u64};
+use lightning_io::{
+    BLOCK_BYTES, Env, IoError, IoErrorKind, IoOp, TaskClass, catch_panic, round_up, to_u64,
+};
 
 use super::log::{Settle, State, Wal};
 use super::segment::{RECORDS, SEGMENT_BYTES_MIN, SegmentFile};
@@ -109,28 +111,40 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
     }
 
     fn start_preparing(&self, state: &mut State<E, W>, length: u64) {
-        state.preparing = true;
         let wal = self.clone();
         let task = async move {
-            let prepared = wal.prepare(length).await;
+            let prepared = catch_panic(wal.prepare(length)).await;
+            match &prepared {
+                Err(panic) => wal.fail(&format!("preparing a segment: {panic}")),
+                // The file is of no use, and neither is a device that the log cannot rely on.
+                Ok(Err(error)) if error.is_failed_sync() || error.is_failed_write() => {
+                    wal.fail(&error.to_string());
+                }
+                Ok(_) => {}
+            }
             {
                 let mut state = wal.0.state.borrow_mut();
                 state.preparing = false;
                 match prepared {
-                    Ok(file) => {
+                    Ok(Ok(file)) => {
                         state.spare = Some(file);
                         state.prepare_error = None;
                         state.demanded = false;
                     }
-                    Err(error) => {
+                    Ok(Err(error)) => {
                         tracing::warn!(shard = %wal.0.shard, %error, "no spare log segment");
                         state.prepare_error = state.demanded.then_some(error);
                     }
+                    // The log has failed, and says why.
+                    Err(_) => {}
                 }
             }
+            wal.0.prepared.occur();
             wal.0.room.raise();
         };
         // The task reports through the state; nobody joins it.
         drop(self.0.env.spawn(TaskClass::Flush, task));
+        // Last, as whoever closes the log waits for the task.
+        state.preparing = true;
     }
 }

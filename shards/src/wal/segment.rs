@@ -34,6 +34,7 @@ use lightning_io::{Access, BLOCK_BYTES, Creation, Env, File, to_u64, to_usize};
 
 use super::record::RecordHash;
 use crate::block::{self, BODY, BlockError, get_u16, get_u64, put};
+use crate::reread::read_judged;
 use crate::{DatabaseId, FileOwner, Lsn, Result, SegmentId, ShardId};
 
 pub(super) const MAGIC: [u8; 8] = *b"LDBWALSG";
@@ -127,6 +128,9 @@ pub(crate) struct SegmentFile<F> {
     pub(crate) length: u64,
 }
 
+/// A place where a header lies, and what is there.
+pub(crate) type HeaderCopy = (u64, std::result::Result<SegmentHeader, BlockError>);
+
 /// What reading a file's two headers gave.
 #[derive(Debug)]
 pub(crate) enum Headers {
@@ -138,6 +142,8 @@ pub(crate) enum Headers {
     Foreign(FileOwner),
     /// Sound, but of another format version.
     Version(u32),
+    /// Sound, but the file was of this length then: what it held may be cut off.
+    Resized(u64),
 }
 
 impl<F: File> SegmentFile<F> {
@@ -161,7 +167,9 @@ impl<F: File> SegmentFile<F> {
         }
         file.sync().await?;
         let directory: PathBuf = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        env.sync_dir(&directory).await?;
+        if !planted!("lose_segment_dir_sync") {
+            env.sync_dir(&directory).await?;
+        }
         Ok(Self { file, length })
     }
 
@@ -181,7 +189,7 @@ impl<F: File> SegmentFile<F> {
         header: &SegmentHeader,
     ) -> Result<()> {
         assert_eq!(header.length, self.length);
-        for copy in header.copies() {
+        for &copy in &header.copies()[usize::from(planted!("one_segment_header"))..] {
             self.write_header(env, header, copy).await?;
         }
         Ok(())
@@ -200,19 +208,49 @@ impl<F: File> SegmentFile<F> {
         Ok(())
     }
 
+    /// Reads the places where the headers lie, as far as the file has them; each with its offset.
+    ///
+    /// A copy that is not sound, or not `owner`'s where that is known, is read twice.
+    pub(crate) async fn read_copies(&self, owner: Option<FileOwner>) -> Result<Vec<HeaderCopy>> {
+        let block = to_u64(BLOCK_BYTES);
+        let last = self.length / block * block;
+        let is_good = |found: &std::result::Result<SegmentHeader, BlockError>| {
+            let found = found.as_ref().ok();
+            found.is_some_and(|found| owner.is_none_or(|owner| found.owner == owner))
+        };
+        let mut copies = Vec::new();
+        for (copy, offset) in [(0, Some(0)), (1, last.checked_sub(block))] {
+            if let Some(offset) = offset.filter(|offset| offset + block <= last) {
+                let judge = |block: &[u8]| SegmentHeader::decode(block, copy);
+                let place = (offset, BLOCK_BYTES);
+                let found = read_judged(&self.file, place, judge, is_good).await?;
+                copies.push((offset, found));
+            }
+        }
+        Ok(copies)
+    }
+
     /// Reads the headers and picks the one that counts.
+    ///
+    /// What would free the file or hide its newest use is read twice: a copy that is not sound, and
+    /// both copies when they differ.
     pub(crate) async fn read_headers(&self, owner: FileOwner) -> Result<Headers> {
-        if self.length < SEGMENT_BYTES_MIN || !self.length.is_multiple_of(to_u64(BLOCK_BYTES)) {
+        if self.length < to_u64(BLOCK_BYTES) {
             // Creation was cut short: a file in use has had its whole length synced first.
             return Ok(Headers::Unused);
         }
+        let mut copies = self.read_copies(Some(owner)).await?;
+        if copies.windows(2).any(|pair| pair[0].1 != pair[1].1) {
+            copies = self.read_copies(Some(owner)).await?;
+        }
         let mut best: Option<SegmentHeader> = None;
         let mut reason = Headers::Unused;
-        for (copy, offset) in [(0, 0), (1, self.length - to_u64(BLOCK_BYTES))] {
-            let block = self.file.read_at(offset, BLOCK_BYTES).await?;
-            match SegmentHeader::decode(&block, copy) {
+        for (_, copy) in copies {
+            match copy {
                 Ok(header) if header.owner != owner => reason = Headers::Foreign(header.owner),
-                Ok(header) if header.length != self.length => {}
+                Ok(header) if header.length != self.length => {
+                    reason = Headers::Resized(header.length);
+                }
                 Ok(header) if best.is_none_or(|best| best.segment < header.segment) => {
                     best = Some(header);
                 }

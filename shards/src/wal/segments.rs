@@ -9,6 +9,7 @@ use super::reader::{RecordReader, Step};
 use super::record::RecordHash;
 use super::segment::{Headers, SegmentFile, SegmentHeader};
 use crate::block::FORMAT_VERSION;
+use crate::reread::read_judged;
 use crate::{Corruption, Error, FileOwner, Lsn, Place, Result, SegmentId};
 
 /// Files are named `wal-000001` and up, in the order of their creation.
@@ -29,8 +30,9 @@ impl<F: File> Segment<F> {
     async fn damaged_headers(&self) -> Result<Vec<(u8, u64)>> {
         let mut damaged = Vec::new();
         for (copy, offset) in self.header.copies() {
-            let block = self.file.read_at(offset, BLOCK_BYTES).await?;
-            if SegmentHeader::decode(&block, copy) != Ok(self.header) {
+            let place = (offset, BLOCK_BYTES);
+            let judge = |block: &[u8]| SegmentHeader::decode(block, copy) == Ok(self.header);
+            if !read_judged(&self.file, place, judge, |sound| *sound).await? {
                 damaged.push((copy, offset));
             }
         }
@@ -83,7 +85,8 @@ impl<E: Env> Segments<E> {
     /// Finds the files that an earlier run left; `live` holds every file with a sound header.
     ///
     /// # Errors
-    /// [`Error::Corruption`] for a file of another shard, [`Error::Version`] for another version's.
+    /// [`Error::Corruption`] for a file of another shard or one that is no longer as long as it was
+    /// made, [`Error::Version`] for another version's.
     pub(crate) async fn find(env: &E, directory: &Path, owner: FileOwner) -> Result<Self> {
         let mut segments = Self::empty(env, directory, owner);
         // A file whose name is not durable yet must not take records that are.
@@ -109,6 +112,13 @@ impl<E: Env> Segments<E> {
                     let what = format!(
                         "the segment belongs to shard {} of database {}",
                         other.shard, other.database
+                    );
+                    return Err(Error::corruption(owner.shard, &path, 0, what));
+                }
+                Headers::Resized(expected) => {
+                    let what = format!(
+                        "the segment has {} bytes, expected {expected}",
+                        found.length
                     );
                     return Err(Error::corruption(owner.shard, &path, 0, what));
                 }
@@ -191,7 +201,7 @@ impl<E: Env> Segments<E> {
         durable: Lsn,
     ) -> SegmentHeader {
         let segment = self.next_segment;
-        self.next_segment = SegmentId(segment.0 + 1);
+        self.next_segment = SegmentId(segment.0 + u64::from(!planted!("reuse_segment_number")));
         let epoch = self.env.random_u64();
         SegmentHeader {
             owner: self.owner,
@@ -223,6 +233,7 @@ impl<E: Env> Segments<E> {
     ///
     /// Files that are not kept for another use are returned, to be removed.
     pub(crate) fn release(&mut self, checkpoint: Lsn) -> Vec<E::File> {
+        let checkpoint = Lsn(checkpoint.0 + u64::from(planted!("release_segment_early")));
         while self.live.len() > 1 && self.live[1].header.base <= checkpoint.next() {
             if let Some(old) = self.live.pop_front() {
                 self.free.push(SegmentFile {
@@ -238,7 +249,8 @@ impl<E: Env> Segments<E> {
     }
 }
 
-fn file_number(name: &str) -> Option<u64> {
+/// The number in the name of a segment's file; `None` for other files.
+pub(crate) fn file_number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(NAME_PREFIX)?;
     digits
         .bytes()

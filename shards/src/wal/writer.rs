@@ -2,18 +2,34 @@
 //!
 //! # Ownership
 //! This task owns every write. Nobody's dropped future can cancel one.
+//!
+//! # Panics
+//! A panic in a task of the log poisons it at once, as an error of a write does: what the task left
+//! half done is never gone on with, and nobody is left waiting for it.
 
 use std::rc::Rc;
 
-use lightning_io::{BLOCK_BYTES, Env, File, TaskClass, to_u64};
+use lightning_io::{BLOCK_BYTES, Env, File, TaskClass, catch_panic, to_u64};
 
 use super::group::Group;
-use super::log::{Settle, Todo, Wal};
+use super::log::{Settle, Wal};
 use super::record::{RecordHeader, RecordKind, record_bytes};
+use super::todo::Todo;
 
 impl<E: Env, W: Settle + 'static> Wal<E, W> {
-    /// The writer task.
-    pub(super) async fn run(&self) {
+    /// Starts the writer task.
+    pub(super) fn start_writer(&self) {
+        let wal = self.clone();
+        let writer = async move {
+            if let Err(panic) = catch_panic(wal.run()).await {
+                wal.fail(&format!("writer of the log: {panic}"));
+            }
+        };
+        let writer = self.0.env.spawn(TaskClass::Wal, writer);
+        *self.0.writer.borrow_mut() = Some(writer);
+    }
+
+    async fn run(&self) {
         loop {
             let todo = self.0.state.borrow().todo();
             match todo {
@@ -86,6 +102,7 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
         let bytes = to_u64(buffer.len());
         match file.write_at(offset, buffer).await {
             Ok(()) => self.complete(&header, bytes, commits),
+            Err(_) if planted!("ignore_wal_write_error") => self.complete(&header, bytes, commits),
             Err(error) => self.fail(&error.to_string()),
         }
     }
@@ -105,7 +122,8 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
         debug_assert!(commits > 0 || state.last_was_mark);
         loop {
             match state.waiters.front() {
-                Some((lsn, _)) if *lsn <= header.lsn => {}
+                Some((lsn, _)) if *lsn < header.lsn => {}
+                Some((lsn, _)) if *lsn == header.lsn && !planted!("answers_lag_a_record") => {}
                 _ => break,
             }
             let Some((_, waiter)) = state.waiters.pop_front() else {
@@ -121,18 +139,23 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
     /// Poisons the log: nothing is written from here on, whoever waits learns that the outcome is
     /// open, and whoever comes later is refused.
     pub(crate) fn fail(&self, cause: &str) {
-        let waiters = {
+        let (waiters, durable) = {
             let mut state = self.0.state.borrow_mut();
             if state.poisoned.is_some() {
                 return;
             }
             tracing::error!(shard = %self.0.shard, cause, "the log failed; the shard is poisoned");
-            state.poisoned = Some(cause.to_owned());
+            state.poisoned = (!planted!("write_after_poison")).then(|| cause.to_owned());
             state.filling = Group::default();
-            std::mem::take(&mut state.waiters)
+            (std::mem::take(&mut state.waiters), state.durable)
         };
-        for (_, waiter) in waiters {
-            waiter.settle(Err(self.maybe_committed(cause)));
+        for (lsn, waiter) in waiters {
+            // A panic may have come between a record and the news of it.
+            waiter.settle(if lsn <= durable {
+                Ok(())
+            } else {
+                Err(self.maybe_committed(cause))
+            });
         }
         self.0.poison.raise();
         self.0.room.raise();
@@ -140,6 +163,18 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
     }
 
     // The timers hold the log weakly: one that is still asleep keeps nothing of a closed log.
+
+    fn spawn_timer(&self, timer: impl Future<Output = ()> + 'static) {
+        let wal = Rc::downgrade(&self.0);
+        let timer = async move {
+            let outcome = catch_panic(timer).await;
+            if let (Err(panic), Some(wal)) = (outcome, wal.upgrade().map(Self)) {
+                wal.fail(&format!("timer of the log: {panic}"));
+            }
+        };
+        // It reports through the state; nobody joins it.
+        drop(self.0.env.spawn(TaskClass::Maintenance, timer));
+    }
 
     pub(super) fn arm_relaxed_timer(&self) {
         if self.0.relaxed_timer_armed.replace(true) {
@@ -156,7 +191,7 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
             wal.0.state.borrow_mut().relaxed_due = true;
             wal.0.work.raise();
         };
-        drop(self.0.env.spawn(TaskClass::Maintenance, timer));
+        self.spawn_timer(timer);
     }
 
     pub(super) fn arm_mark_timer(&self) {
@@ -184,6 +219,6 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
                 wal.arm_mark_timer();
             }
         };
-        drop(self.0.env.spawn(TaskClass::Maintenance, timer));
+        self.spawn_timer(timer);
     }
 }

@@ -22,15 +22,16 @@ macro_rules! figures {
         [$(Figure {
             name: stringify!($field),
             heading: $heading,
-            of: |shard| shard.$field,
+            of: |shard| shard.$field.into(),
         }),+]
     };
 }
 
 /// What a shard holds. The count of entries is approximate.
-const HOLDS: [Figure; 7] = figures![
+const HOLDS: [Figure; 8] = figures![
     entries "entries",
     memtable_bytes "memtable bytes",
+    flush_blocked "flush blocked",
     wal_bytes "wal bytes",
     wal_segments "wal segments",
     tree_bytes "tree bytes",
