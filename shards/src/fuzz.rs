@@ -3,23 +3,25 @@
 //!
 //! A check panics when a decoder contradicts itself; that a decoder panics is a finding as well.
 
+use std::fmt::Display;
+
 use lightning_io::BLOCK_BYTES;
 
-use crate::block::{self, get_u16};
+use crate::block::{self, BlockError, get_u16};
 use crate::identity::{self, Identity};
 use crate::superblock::{self, Checkpoint};
 use crate::tree::TreeState;
-use crate::wal::{Marks, RecordHash};
+use crate::wal::{Marks, Ops, RecordHash};
 use crate::{DatabaseId, FileOwner, Lsn, ShardId, Timestamp, tree, wal};
 
 /// Draws a number below a bound; 0 for a bound of 0.
 pub type Draw<'a> = &'a mut dyn FnMut(u64) -> u64;
 
 /// What a decoder makes of bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// They are not what it decodes.
-    Refused,
+    /// They are not what it decodes, for the reason that is told; never an empty one.
+    Refused(String),
     /// They are, and a checksum covers so many of them from the front: none where there is no
     /// checksum.
     Accepted {
@@ -81,6 +83,14 @@ pub(crate) const OWNER: FileOwner = FileOwner {
     shard: ShardId(5),
 };
 
+/// The stored keys and the values of what a salvage hands on.
+pub fn salvaged(puts: &Ops) -> impl Iterator<Item = (&[u8], &[u8])> {
+    puts.ops().map(|op| {
+        let op = op.expect("a salvage hands on whole operations");
+        (op.key, op.value)
+    })
+}
+
 /// Bytes of any values.
 pub(crate) fn noise(draw: Draw<'_>, len_max: u64) -> Vec<u8> {
     let len = draw(len_max + 1);
@@ -107,14 +117,26 @@ pub(crate) fn repair_block(bytes: &mut [u8], magic: [u8; 8]) {
 }
 
 /// What every decoder of a whole block says: blocks are read whole or not at all.
-pub(crate) fn check_block(bytes: &[u8], is_sound: impl FnOnce(&[u8]) -> bool) -> Verdict {
-    if bytes.len() == BLOCK_BYTES && is_sound(bytes) {
-        Verdict::Accepted {
-            covered_bytes: BLOCK_BYTES,
-        }
-    } else {
-        Verdict::Refused
+pub(crate) fn check_block(
+    bytes: &[u8],
+    check: impl FnOnce(&[u8]) -> Result<(), BlockError>,
+) -> Verdict {
+    if bytes.len() != BLOCK_BYTES {
+        return refused("not a block");
     }
+    match check(bytes) {
+        Ok(()) => Verdict::Accepted {
+            covered_bytes: BLOCK_BYTES,
+        },
+        Err(error) => refused(error),
+    }
+}
+
+/// A refusal that says why.
+pub(crate) fn refused(why: impl Display) -> Verdict {
+    let why = why.to_string();
+    assert!(!why.is_empty(), "a refusal says why");
+    Verdict::Refused(why)
 }
 
 fn make_frame(draw: Draw<'_>) -> Vec<u8> {
@@ -125,13 +147,7 @@ fn make_frame(draw: Draw<'_>) -> Vec<u8> {
 }
 
 fn check_frame(bytes: &[u8]) -> Verdict {
-    check_block(bytes, |block| {
-        let outcome = block::check(block, FRAME_MAGIC);
-        if let Err(error) = &outcome {
-            assert!(!error.to_string().is_empty());
-        }
-        outcome.is_ok()
-    })
+    check_block(bytes, |block| block::check(block, FRAME_MAGIC))
 }
 
 fn make_identity(draw: Draw<'_>) -> Vec<u8> {
@@ -148,16 +164,14 @@ fn make_identity(draw: Draw<'_>) -> Vec<u8> {
 
 fn check_identity(bytes: &[u8]) -> Verdict {
     check_block(bytes, |block| {
-        let Ok((identity, state)) = Identity::decode(block, 0) else {
-            return false;
-        };
+        let (identity, state) = Identity::decode(block, 0)?;
         let mut again = vec![0; BLOCK_BYTES];
         identity.encode(state, 0, &mut again);
         assert_eq!(Identity::decode(&again, 0), Ok((identity, state)));
         let shards = identity.router().shards();
         assert!((1..=crate::SHARDS_MAX).contains(&shards));
         assert!(identity.router().shard_of(block).0 < shards);
-        true
+        Ok(())
     })
 }
 
@@ -183,14 +197,12 @@ fn make_superblock(draw: Draw<'_>) -> Vec<u8> {
 
 fn check_superblock(bytes: &[u8]) -> Verdict {
     check_block(bytes, |block| {
-        let Ok((owner, generation, content)) = superblock::decode(block, 0) else {
-            return false;
-        };
+        let (owner, generation, content) = superblock::decode(block, 0)?;
         let mut again = vec![0; BLOCK_BYTES];
         superblock::encode(owner, 0, generation, &content, &mut again);
         let decoded = superblock::decode(&again, 0);
         assert_eq!(decoded, Ok((owner, generation, content)));
         assert_eq!(get_u16(&again, 32), owner.shard.0);
-        true
+        Ok(())
     })
 }

@@ -14,7 +14,7 @@ use super::page::{self, Fences, PAGE_BYTES_MAX, Page};
 use super::space::{Bitmap, Space};
 use super::state::TreeState;
 use super::wire::{put, u32_at, u64_at, usize_at};
-use crate::fuzz::{Decoder, Draw, OWNER, Verdict, byte, noise, number};
+use crate::fuzz::{Decoder, Draw, OWNER, Verdict, byte, noise, number, refused};
 use crate::{Entry, EntryFlags, StorageKey, Timestamp};
 
 pub(crate) const STATE: Decoder = Decoder {
@@ -87,10 +87,11 @@ pub(crate) fn make_state(draw: Draw<'_>) -> Vec<u8> {
 
 fn check_state(bytes: &[u8]) -> Verdict {
     let Ok(bytes) = <&[u8; TreeState::BYTES]>::try_from(bytes) else {
-        return Verdict::Refused;
+        return refused("not a state's length");
     };
-    let Ok(state) = TreeState::decode(bytes) else {
-        return Verdict::Refused;
+    let state = match TreeState::decode(bytes) {
+        Ok(state) => state,
+        Err(what) => return refused(what),
     };
     let mut again = [0xff; TreeState::BYTES];
     state.encode(&mut again);
@@ -120,10 +121,7 @@ fn check_file_header(bytes: &[u8]) -> Verdict {
                 covered_bytes: UNIT_BYTES,
             }
         }
-        Err(error) => {
-            assert!(!error.to_string().is_empty());
-            Verdict::Refused
-        }
+        Err(error) => refused(error),
     }
 }
 
@@ -227,7 +225,7 @@ fn repair_page(bytes: &mut [u8]) {
 /// Opens a page as the one that its own header says it is.
 fn check_page(bytes: &[u8], check: fn(&Page)) -> Verdict {
     if !is_page_len(bytes.len()) {
-        return Verdict::Refused;
+        return refused("not a page's length");
     }
     let reference = PageRef {
         unit: u64_at(bytes, 32),
@@ -241,10 +239,7 @@ fn check_page(bytes: &[u8], check: fn(&Page)) -> Verdict {
                 covered_bytes: bytes.len(),
             }
         }
-        Err(what) => {
-            assert!(!what.is_empty());
-            Verdict::Refused
-        }
+        Err(what) => refused(what),
     }
 }
 
@@ -374,7 +369,7 @@ fn repair_blob(bytes: &mut [u8]) {
 
 fn check_blob(bytes: &[u8]) -> Verdict {
     if bytes.len() < blob::HEADER_BYTES {
-        return Verdict::Refused;
+        return refused("shorter than a header");
     }
     let expected = BlobHeader {
         kind: if bytes[8] == 2 {
@@ -399,10 +394,7 @@ fn check_blob(bytes: &[u8]) -> Verdict {
         Ok(()) => Verdict::Accepted {
             covered_bytes: bytes.len(),
         },
-        Err(what) => {
-            assert!(!what.is_empty());
-            Verdict::Refused
-        }
+        Err(what) => refused(what),
     }
 }
 
@@ -426,15 +418,12 @@ fn make_space_map(draw: Draw<'_>) -> Vec<u8> {
 fn check_space_map(bytes: &[u8]) -> Verdict {
     const UNITS_MAX: u64 = 1 << 12;
     let Some((units, map)) = bytes.split_first_chunk::<4>() else {
-        return Verdict::Refused;
+        return refused("no number of units");
     };
     let units = 1 + u64::from(u32::from_le_bytes(*units)) % UNITS_MAX;
     let bitmap = match Bitmap::from_bytes(map, units) {
         Ok(bitmap) => bitmap,
-        Err(what) => {
-            assert!(!what.is_empty());
-            return Verdict::Refused;
-        }
+        Err(what) => return refused(what),
     };
     let words = bitmap.to_words().iter();
     let again: Vec<u8> = words.flat_map(|word| word.to_le_bytes()).collect();

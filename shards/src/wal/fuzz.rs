@@ -6,7 +6,9 @@ use super::commit::{self, Ops};
 use super::record::{HEADER_BYTES, RecordHash, RecordHeader, RecordKind, record_bytes};
 use super::segment::{self, SegmentHeader};
 use crate::block::{get_u32, put};
-use crate::fuzz::{Decoder, Draw, OWNER, Verdict, check_block, noise, number, repair_block};
+use crate::fuzz::{
+    Decoder, Draw, OWNER, Verdict, check_block, noise, number, refused, repair_block,
+};
 use crate::{EntryFlags, KeyspaceId, Lsn, SegmentId, StorageKey, Timestamp};
 
 pub(crate) const SEGMENT_HEADER: Decoder = Decoder {
@@ -34,12 +36,9 @@ pub(crate) const COMMIT: Decoder = Decoder {
     name: "commit",
     make: make_payload,
     repair: |_| (),
-    check: |bytes| {
-        if check_payload(bytes) {
-            Verdict::Accepted { covered_bytes: 0 }
-        } else {
-            Verdict::Refused
-        }
+    check: |bytes| match check_payload(bytes) {
+        Ok(()) => Verdict::Accepted { covered_bytes: 0 },
+        Err(what) => refused(what),
     },
 };
 
@@ -60,13 +59,11 @@ fn make_segment_header(draw: Draw<'_>) -> Vec<u8> {
 
 fn check_segment_header(bytes: &[u8]) -> Verdict {
     check_block(bytes, |block| {
-        let Ok(header) = SegmentHeader::decode(block, 0) else {
-            return false;
-        };
+        let header = SegmentHeader::decode(block, 0)?;
         let mut again = vec![0; BLOCK_BYTES];
         header.encode(0, &mut again);
         assert_eq!(SegmentHeader::decode(&again, 0), Ok(header));
-        true
+        Ok(())
     })
 }
 
@@ -96,22 +93,15 @@ fn make_payload(draw: Draw<'_>) -> Vec<u8> {
     payload
 }
 
-/// Walks over all commits; whether they are sound to the last byte.
-fn check_payload(mut payload: &[u8]) -> bool {
+/// Walks over all commits to the last byte, or to what is wrong with them.
+fn check_payload(mut payload: &[u8]) -> Result<(), &'static str> {
     loop {
         let before = payload.len();
-        let commit = match commit::decode(&mut payload) {
-            Ok(None) => return true,
-            Ok(Some(commit)) => commit,
-            Err(what) => {
-                assert!(!what.is_empty());
-                return false;
-            }
+        let Some(commit) = commit::decode(&mut payload)? else {
+            return Ok(());
         };
         assert!(payload.len() < before, "a commit takes bytes");
-        let Ok(ops) = commit.ops().collect::<Result<Vec<_>, _>>() else {
-            return false;
-        };
+        let ops = commit.ops().collect::<Result<Vec<_>, _>>()?;
         let mut again = Ops::default();
         for op in &ops {
             let Some(key) = StorageKey::user_key(op.key) else {
@@ -187,20 +177,14 @@ fn check_record_header(bytes: &[u8]) -> Verdict {
                 covered_bytes: HEADER_BYTES,
             }
         }
-        Err(error) => {
-            assert!(!error.to_string().is_empty());
-            Verdict::Refused
-        }
+        Err(error) => refused(error),
     }
 }
 
 fn check_record(bytes: &[u8]) -> Verdict {
     let (header, payload, _) = match RecordHeader::open(bytes) {
         Ok(opened) => opened,
-        Err(error) => {
-            assert!(!error.to_string().is_empty());
-            return Verdict::Refused;
-        }
+        Err(error) => return refused(error),
     };
     let mut again = vec![0; record_bytes(payload.len())];
     put(&mut again, HEADER_BYTES, payload);
@@ -209,7 +193,9 @@ fn check_record(bytes: &[u8]) -> Verdict {
         RecordHeader::open(&again).expect("a sealed record is sound");
     assert_eq!((header_again, payload_again), (header, payload));
     assert_eq!(hash_again, hash);
-    check_payload(payload);
+    if let Err(what) = check_payload(payload) {
+        assert!(!what.is_empty(), "a refusal says why");
+    }
     Verdict::Accepted {
         covered_bytes: again.len(),
     }

@@ -6,19 +6,14 @@ use crate::campaign::Settings;
 
 /// How the command is called.
 pub const USAGE: &str = "\
-usage: lightning-fuzz [--seconds N | --long] [--seed S] [--jobs J] [--only A,B,..]
-                      [--keep DIR] [--list]
+usage: lightning-fuzz [--seconds N] [--seed S] [--jobs J] [--target NAME].. [--keep DIR] [--list]
 
-  --seconds N   how long in all, divided among the targets (default 60)
-  --long        half an hour
-  --seed S      what chance begins with (default 1)
-  --jobs J      targets at a time, each on a core (default 1)
-  --only A,B    these targets alone
-  --keep DIR    begin with the inputs in DIR too, and keep there what finds new coverage
-  --list        print the names of all targets";
-
-/// Half an hour.
-const LONG: Duration = Duration::from_mins(30);
+  --seconds N     how long in all, divided among the targets (default 60)
+  --seed S        what chance begins with (default 1)
+  --jobs J        targets at a time, each on a core (default 1)
+  --target NAME   this target alone, or those that are named
+  --keep DIR      begin with the inputs in DIR too, and keep there what does something new
+  --list          print the names of all targets";
 
 /// What the command is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,13 +39,16 @@ pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Command, String> 
             let parsed = text.parse::<u64>();
             parsed.map_err(|_| format!("{text:?} is no number"))
         };
+        let at_least_one = |text: String| match number(text)? {
+            0 => Err(format!("{name} is at least 1")),
+            count => Ok(count),
+        };
         match name.as_str() {
-            "--seconds" => settings.duration = Duration::from_secs(number(value()?)?),
-            "--long" => settings.duration = LONG,
+            "--seconds" => settings.duration = Duration::from_secs(at_least_one(value()?)?),
             "--seed" => settings.seed = number(value()?)?,
-            "--jobs" => settings.jobs = lightning_io::to_usize(number(value()?)?).max(1),
+            "--jobs" => settings.jobs = lightning_io::to_usize(at_least_one(value()?)?),
             "--keep" => settings.keep = Some(value()?.into()),
-            "--only" => settings.targets = value()?.split(',').map(str::to_owned).collect(),
+            "--target" => settings.targets.push(value()?),
             "--list" => return Ok(Command::List),
             "--help" | "-h" => return Ok(Command::Help),
             _ => return Err(format!("there is no option {name:?}")),
@@ -73,12 +71,14 @@ mod tests {
 
     #[test]
     fn a_full_command_line_is_understood() {
-        let Ok(Command::Run(settings)) = read("--long --seed 7 --jobs 2 --only leaf,csv") else {
+        let text = "--seconds 9 --seed 7 --jobs 2 --target leaf --target csv";
+        let Ok(Command::Run(settings)) = read(text) else {
             panic!("it is one");
         };
+        let nine = Duration::from_secs(9);
         assert_eq!(
             (settings.duration, settings.seed, settings.jobs),
-            (LONG, 7, 2)
+            (nine, 7, 2)
         );
         assert_eq!(settings.targets, ["leaf", "csv"]);
         assert_eq!(read("--list"), Ok(Command::List));
@@ -86,7 +86,15 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for text in ["--seconds", "--seconds x", "--only leaf,other", "--fast"] {
+        for text in [
+            "--seconds",
+            "--seconds x",
+            "--seconds 0",
+            "--jobs 0",
+            "--target other",
+            "--fast",
+            "leaf",
+        ] {
             assert!(read(text).is_err(), "{text}");
         }
     }

@@ -6,21 +6,23 @@
     reason = "these lists are for shards; a fuzzer has a clock and threads"
 )]
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use lightning_io::sim::Rng;
 
+use crate::corpus::{self, CRASH, Saved};
 use crate::coverage::{self, Coverage};
 use crate::mutate::mutate;
 use crate::target::{Target, Verdict};
-use crate::{NAMES, corpus, memory, panics, targets};
+use crate::{NAMES, memory, panics, targets};
 
 /// The longest that one input may take: a thousand times what is usual.
 const INPUT_TIME_MAX: Duration = Duration::from_secs(10);
@@ -30,6 +32,9 @@ const POOL_MAX: usize = 4_000;
 
 /// Sound inputs that are made before anything is mutated.
 const MADE_AT_START: usize = 64;
+
+/// The most tries to make one input shorter.
+const SHRINKS_MAX: usize = 200;
 
 /// Crashes after which a target is given up: more of them are the same.
 const CRASHES_MAX: usize = 5;
@@ -45,7 +50,7 @@ pub struct Settings {
     pub jobs: usize,
     /// Which targets; empty for all.
     pub targets: Vec<String>,
-    /// Where inputs with new coverage are kept from run to run.
+    /// Where inputs that do something new are kept from run to run.
     pub keep: Option<PathBuf>,
     /// Where crashes are saved.
     pub crashes: PathBuf,
@@ -85,8 +90,10 @@ pub struct TargetReport {
     pub executions: u64,
     /// Those that came past the first checks.
     pub accepted: u64,
-    /// Inputs that were read from files, or kept because they found something new.
+    /// Inputs that were read from files.
     pub corpus: usize,
+    /// Inputs that fared as none before, or took new edges.
+    pub new: usize,
     /// Edges of the program that were taken; 0 where nobody counts.
     pub edges: usize,
     /// The most memory that one input made it hold; 0 where nobody counts.
@@ -101,12 +108,13 @@ impl fmt::Display for TargetReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "fuzz target={} executions={} accepted={} corpus={} edges={} heap_bytes_peak={} \
-             slowest_us={} crashes={}",
+            "fuzz target={} executions={} accepted={} corpus={} new={} edges={} \
+             heap_bytes_peak={} slowest_us={} crashes={}",
             self.name,
             self.executions,
             self.accepted,
             self.corpus,
+            self.new,
             self.edges,
             self.heap_bytes_peak,
             self.slowest.as_micros(),
@@ -150,9 +158,10 @@ impl fmt::Display for Report {
             }
         }
         let corpus: usize = self.targets.iter().map(|target| target.corpus).sum();
+        let new: usize = self.targets.iter().map(|target| target.new).sum();
         write!(
             f,
-            "fuzz total targets={} executions={} corpus={corpus} crashes={} seconds={}",
+            "fuzz total targets={} executions={} corpus={corpus} new={new} crashes={} seconds={}",
             self.targets.len(),
             self.executions(),
             self.crashes(),
@@ -161,14 +170,14 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs targets. `notice` hears of each that is done.
+/// Runs targets.
 ///
 /// # Errors
 /// Those of reading and writing inputs.
 ///
 /// # Panics
 /// When a target cannot be made; what it does with an input is caught.
-pub fn run(settings: &Settings, notice: impl Fn(&TargetReport) + Sync) -> io::Result<Report> {
+pub fn run(settings: &Settings) -> io::Result<Report> {
     let began = Instant::now();
     let is_asked = |name: &&&str| {
         settings.targets.is_empty() || settings.targets.iter().any(|asked| asked == **name)
@@ -179,6 +188,7 @@ pub fn run(settings: &Settings, notice: impl Fn(&TargetReport) + Sync) -> io::Re
     } else {
         settings.jobs
     };
+    let saved = saved_inputs(settings)?;
     let next = AtomicUsize::new(0);
     let reports = Mutex::new(Vec::new());
     let work = || -> io::Result<()> {
@@ -187,8 +197,7 @@ pub fn run(settings: &Settings, notice: impl Fn(&TargetReport) + Sync) -> io::Re
             let Some(name) = names.get(at) else {
                 return Ok(());
             };
-            let report = run_target(settings, name, part(settings, &names, name, jobs))?;
-            notice(&report);
+            let report = run_target(settings, name, &saved, part(settings, &names, name, jobs))?;
             reports.lock().expect("no holder panics").push((at, report));
         }
     };
@@ -208,6 +217,19 @@ pub fn run(settings: &Settings, notice: impl Fn(&TargetReport) + Sync) -> io::Re
     })
 }
 
+/// What is begun with: the corpus, and what other runs kept.
+fn saved_inputs(settings: &Settings) -> io::Result<Vec<Saved>> {
+    let mut saved = corpus::load(&corpus::directory())?;
+    if let Some(kept) = settings
+        .keep
+        .as_ref()
+        .filter(|kept| **kept != corpus::directory())
+    {
+        saved.extend(corpus::load(kept)?);
+    }
+    Ok(saved)
+}
+
 /// A target's part of the time.
 fn part(settings: &Settings, names: &[&str], name: &str, jobs: usize) -> Duration {
     let total: u32 = names.iter().map(|name| targets::share(name)).sum();
@@ -224,13 +246,20 @@ struct Run<'a> {
     /// Inputs to mutate.
     pool: Vec<Vec<u8>>,
     coverage: Coverage,
+    /// The outcomes that were met.
+    outcomes: BTreeSet<String>,
     /// The input that is tried, for whoever finds the process dead.
     last: File,
     /// What is written there.
     note: Vec<u8>,
 }
 
-fn run_target(settings: &Settings, name: &str, time: Duration) -> io::Result<TargetReport> {
+fn run_target(
+    settings: &Settings,
+    name: &str,
+    saved: &[Saved],
+    time: Duration,
+) -> io::Result<TargetReport> {
     let began = Instant::now();
     let target = targets::target(name).expect("the name is on the list");
     let stream = u64::from(crc32fast::hash(name.as_bytes()));
@@ -244,10 +273,11 @@ fn run_target(settings: &Settings, name: &str, time: Duration) -> io::Result<Tar
         rng: Rng::stream(settings.seed, stream),
         pool: Vec::new(),
         coverage: Coverage::new(),
+        outcomes: BTreeSet::new(),
         last: File::create(last_input(name))?,
         note: Vec::new(),
     };
-    run.begin()?;
+    run.begin(saved)?;
     while run.report.executions < settings.executions_max
         && run.report.crashes.len() < CRASHES_MAX
         && began.elapsed() < time
@@ -291,22 +321,41 @@ pub fn end_hangs(settings: &Settings, grace: Duration) {
 
 impl Run<'_> {
     /// Tries what was saved, and some inputs that are sound.
-    fn begin(&mut self) -> io::Result<()> {
+    fn begin(&mut self, saved: &[Saved]) -> io::Result<()> {
         let name = self.report.name.clone();
-        let kept = self.settings.keep.as_deref();
-        let directories = [Some(corpus::directory()), kept.map(Path::to_path_buf)];
-        for directory in directories.into_iter().flatten() {
-            for (_, input) in corpus::load(&directory, &name)? {
-                self.report.corpus += 1;
-                self.try_input(&input)?;
-                self.keep(input);
-            }
+        for input in saved.iter().filter(|saved| saved.target == name) {
+            self.report.corpus += 1;
+            self.try_saved(input)?;
+            self.keep(input.bytes.clone());
         }
         for _ in 0..MADE_AT_START {
             let input = self.target.make(&mut self.rng);
             self.try_input(&input)?;
             self.keep(input);
         }
+        Ok(())
+    }
+
+    /// Tries an input whose name says how it fares.
+    fn try_saved(&mut self, input: &Saved) -> io::Result<()> {
+        let (tried, _) = self.attempt(&input.bytes)?;
+        let found = match tried {
+            Ok(verdict) => verdict.outcome(),
+            Err(what) => {
+                let input = input.path.clone();
+                self.report.crashes.push(Crash { what, input });
+                return Ok(());
+            }
+        };
+        if let Some(expected) = &input.outcome
+            && self.target.has_lasting_outcomes()
+            && found != *expected
+        {
+            let what = format!("the outcome is {found}, not as the name says");
+            let input = input.path.clone();
+            self.report.crashes.push(Crash { what, input });
+        }
+        self.outcomes.insert(found);
         Ok(())
     }
 
@@ -343,7 +392,34 @@ impl Run<'_> {
         }
     }
 
+    /// Tries an input; keeps it if it does something new, saves it if it breaks something.
     fn try_input(&mut self, input: &[u8]) -> io::Result<()> {
+        let (tried, takes_new_edges) = self.attempt(input)?;
+        let outcome = match tried {
+            Ok(verdict) => verdict.outcome(),
+            Err(what) => return self.crashed(input, &what),
+        };
+        let is_new = self.outcomes.insert(outcome.clone());
+        if !is_new && !takes_new_edges {
+            return Ok(());
+        }
+        self.report.new += 1;
+        let mut input = input.to_vec();
+        if let Some(directory) = &self.settings.keep {
+            if is_new {
+                input = self.shrink(&input, |tried| {
+                    tried.is_ok_and(|verdict| verdict.outcome() == outcome)
+                })?;
+            }
+            corpus::save(directory, &self.report.name, &outcome, &input)?;
+        }
+        self.keep(input);
+        Ok(())
+    }
+
+    /// What a target makes of an input, or the promise that was broken; and whether it took edges
+    /// that none took before.
+    fn attempt(&mut self, input: &[u8]) -> io::Result<(Result<Verdict, String>, bool)> {
         self.note.clear();
         let len = lightning_io::to_u64(input.len());
         self.note.extend_from_slice(&len.to_le_bytes());
@@ -356,42 +432,68 @@ impl Run<'_> {
         let (outcome, panics) = panics::recorded(|| target.run(input));
         let heap_bytes = memory::peak_bytes();
         let took = began.elapsed();
-        let is_new = self.coverage.take();
+        let takes_new_edges = self.coverage.take();
         let report = &mut self.report;
         report.executions += 1;
         report.slowest = report.slowest.max(took);
         report.heap_bytes_peak = report.heap_bytes_peak.max(heap_bytes);
-        report.accepted += u64::from(matches!(outcome, Some(Ok(Verdict::Accepted))));
+        report.accepted += u64::from(matches!(outcome, Some(Ok(Verdict::Accepted(_)))));
         let heap_bytes_max = self.target.heap_bytes_max(input.len());
-        let crash = match outcome {
-            _ if !panics.is_empty() => Some(panics.join("; ")),
-            Some(Err(what)) => Some(what),
-            _ if heap_bytes > heap_bytes_max => Some(format!(
-                "{heap_bytes} bytes of heap for an input of {}, at most {heap_bytes_max}",
-                input.len()
-            )),
-            _ if took > INPUT_TIME_MAX => Some(format!("{took:?} for one input")),
-            _ => None,
+        let tried = match outcome {
+            Some(outcome) if panics.is_empty() => outcome.and_then(|verdict| {
+                if heap_bytes > heap_bytes_max {
+                    let len = input.len();
+                    Err(format!(
+                        "{heap_bytes} bytes of heap for an input of {len}, at most {heap_bytes_max}"
+                    ))
+                } else if took > INPUT_TIME_MAX {
+                    Err(format!("{took:?} for one input"))
+                } else {
+                    Ok(verdict)
+                }
+            }),
+            _ => Err(panics.join("; ")),
         };
-        if let Some(what) = crash {
-            return self.crashed(input, what);
-        }
-        if is_new {
-            self.report.corpus += 1;
-            if let Some(keep) = &self.settings.keep {
-                corpus::save(keep, &self.report.name, "edge", input)?;
-            }
-            self.keep(input.to_vec());
-        }
-        Ok(())
+        Ok((tried, takes_new_edges))
     }
 
-    fn crashed(&mut self, input: &[u8], what: String) -> io::Result<()> {
-        if self.report.crashes.iter().any(|known| known.what == what) {
+    /// Takes pieces out of an input as long as it `fares` the same, each time shorter ones.
+    fn shrink(
+        &mut self,
+        input: &[u8],
+        fares: impl Fn(Result<Verdict, String>) -> bool,
+    ) -> io::Result<Vec<u8>> {
+        let (mut best, mut tries) = (input.to_vec(), 0);
+        let mut piece = best.len().div_ceil(2);
+        while piece > 0 {
+            let mut at = 0;
+            while at < best.len() && tries < SHRINKS_MAX {
+                tries += 1;
+                let mut shorter = best.clone();
+                shorter.drain(at..best.len().min(at + piece));
+                if fares(self.attempt(&shorter)?.0) {
+                    best = shorter;
+                } else {
+                    at += piece;
+                }
+            }
+            piece /= 2;
+        }
+        Ok(best)
+    }
+
+    fn crashed(&mut self, input: &[u8], what: &str) -> io::Result<()> {
+        // Numbers differ between inputs that break the same.
+        let same = |what: &str| Verdict::Refused(what.to_owned()).outcome();
+        let known = same(what);
+        let mut crashes = self.report.crashes.iter();
+        if crashes.any(|crash| same(&crash.what) == known) {
             return Ok(());
         }
+        let input = self.shrink(input, |tried| tried.is_err_and(|what| same(&what) == known))?;
         let directory = &self.settings.crashes;
-        let input = corpus::save(directory, &self.report.name, "crash", input)?;
+        let input = corpus::save(directory, &self.report.name, CRASH, &input)?;
+        let what = what.to_owned();
         self.report.crashes.push(Crash { what, input });
         Ok(())
     }

@@ -5,6 +5,7 @@ mod decoders;
 mod operations;
 mod reseal;
 mod text;
+mod visit;
 
 use lightning_shards::fuzz::DECODERS;
 

@@ -1,19 +1,16 @@
-//! Any bytes opened as a database: the files of a small one, changed, and everything asked of them
-//! that a caller can ask.
+//! Any bytes opened as a database: the files of a small one, changed, then visited and salvaged.
 //!
 //! An input says which database, whether checksums are put right after the changes, and what the
 //! changes are. Every answer must be a typed error or data; without new checksums no answer may be
 //! a value that was never written there.
 
-use std::collections::BTreeSet;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
 use lightning_io::sim::{CrashPoint, Image, Rng, World};
 use lightning_shards::{Durability, OpenMode, Ops, Result};
 
 use super::reseal::{Files, reseal};
+use super::visit::{self, Judge};
 use crate::input::Input;
 use crate::site::{self, Database, KEYSPACE, ROOT, Site};
 use crate::target::{Target, Verdict};
@@ -59,7 +56,7 @@ pub(crate) struct DatabaseTarget {
     bases: Vec<Base>,
 }
 
-fn key(number: usize) -> Vec<u8> {
+pub(super) fn key(number: usize) -> Vec<u8> {
     let long = if number.is_multiple_of(97) { 300 } else { 0 };
     format!("key{number:05}{}", "x".repeat(long)).into_bytes()
 }
@@ -74,13 +71,14 @@ fn value(number: usize, version: usize) -> Vec<u8> {
     format!("{number}={version}:{}", "v".repeat(len)).into_bytes()
 }
 
-fn is_a_value(number: usize, value: &[u8]) -> bool {
+pub(super) fn is_a_value(number: usize, value: &[u8]) -> bool {
     (0..VERSIONS).any(|version| self::value(number, version) == value)
 }
 
 const VERSIONS: usize = 3;
 
-async fn write(database: &Database, numbers: &[usize], version: usize) -> Result<()> {
+/// Writes a version of some keys, as batches.
+pub(super) async fn write(database: &Database, numbers: &[usize], version: usize) -> Result<()> {
     for chunk in numbers.chunks(16) {
         let mut ops = Ops::default();
         for &number in chunk {
@@ -246,63 +244,6 @@ impl DatabaseTarget {
     }
 }
 
-/// What one visit of a changed database found.
-#[derive(Default)]
-struct Visit {
-    is_open: bool,
-    /// A value that was never written there.
-    wrong: Option<String>,
-}
-
-impl Visit {
-    fn see(&mut self, key: &[u8], value: &[u8]) {
-        let digits = key.get(3..8).and_then(|digits| str::from_utf8(digits).ok());
-        let number = digits.and_then(|digits| digits.parse::<usize>().ok());
-        let is_sound =
-            number.is_some_and(|number| self::key(number) == key && is_a_value(number, value));
-        if !is_sound && self.wrong.is_none() {
-            self.wrong = Some(format!(
-                "{} has the value {}",
-                key.escape_ascii(),
-                value[..value.len().min(40)].escape_ascii()
-            ));
-        }
-    }
-}
-
-/// Asks everything; failures of single requests are what a damaged database answers.
-async fn visit(site: Site, keys: usize, visit: &mut Visit) -> Result<()> {
-    let database = Database::open(site, OpenMode::Open).await?;
-    visit.is_open = true;
-    let client = &database.client;
-    for number in (0..keys).step_by(7) {
-        if let Ok(Some(value)) = client.get(KEYSPACE, &key(number)).await {
-            visit.see(&key(number), &value);
-        }
-    }
-    let mut rows: BTreeSet<Bytes> = BTreeSet::new();
-    let mut scanner = client.scan(KEYSPACE, Bound::Unbounded, Bound::Unbounded);
-    while let Ok(Some((key, value))) = scanner.next().await {
-        visit.see(&key, &value);
-        if !rows.insert(key) && visit.wrong.is_none() {
-            visit.wrong = Some("a scan gives a key two times".to_owned());
-        }
-    }
-    drop(scanner);
-    if let Ok(reports) = client.verify().await {
-        for damage in reports.iter().flat_map(|report| &report.damages) {
-            assert!(!damage.to_string().is_empty(), "a damage has a message");
-        }
-    }
-    // The flush changes pages that may be damaged, and the close waits for it.
-    let wanted: Vec<usize> = (0..keys).step_by(23).collect();
-    if write(&database, &wanted, 1).await.is_ok() {
-        drop(client.flush().await);
-    }
-    drop(client.stats().await);
-    database.close().await
-}
-
 impl Target for DatabaseTarget {
     fn make(&mut self, rng: &mut Rng) -> Vec<u8> {
         let mut input = vec![0; 2 + 8 * (1 + rng.index(4))];
@@ -325,21 +266,16 @@ impl Target for DatabaseTarget {
             reseal(&mut files);
         }
         let image = changed_image(base, &files);
-        let world = World::with_image(7, site::world_config(), image);
-        let site = Site::new(&world, base.shards);
-        let mut found = Visit::default();
-        let outcome = world.run(visit(site, base.keys, &mut found));
-        if let Ok(Err(error)) = &outcome {
-            assert!(!error.to_string().is_empty(), "an error has a message");
-        }
-        if let Err(failure) = outcome {
-            return Err(failure.to_string());
-        }
-        match found.wrong {
-            Some(wrong) if !new_checksums => Err(wrong),
-            _ if found.is_open => Ok(Verdict::Accepted),
-            _ => Ok(Verdict::Refused),
-        }
+        let mut judge = Judge::new(!new_checksums);
+        let visited = visit::visit(image.clone(), base.shards, base.keys, &mut judge)?;
+        visit::salvage(image, &mut judge)?;
+        judge.outcome()?;
+        Ok(visited)
+    }
+
+    /// What lies where in a database changes with the engine.
+    fn has_lasting_outcomes(&self) -> bool {
+        false
     }
 
     fn heap_bytes_max(&self, _input_bytes: usize) -> usize {
@@ -414,13 +350,9 @@ mod tests {
     fn databases_that_were_not_changed_open_and_are_right() {
         let mut target = DatabaseTarget::new();
         for base in 0..3 {
-            let verdict = target.run(&[base, 0]);
-            assert_eq!(verdict, Ok(Verdict::Accepted), "base {base}");
-            assert_eq!(
-                target.run(&[base, 1]),
-                Ok(Verdict::Accepted),
-                "resealed {base}"
-            );
+            let sound = Ok(Verdict::Accepted("opened".to_owned()));
+            assert_eq!(target.run(&[base, 0]), sound, "base {base}");
+            assert_eq!(target.run(&[base, 1]), sound, "resealed {base}");
         }
     }
 }

@@ -2,7 +2,7 @@
 //! kill and power failure, also one in the middle of an operation or of opening.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use lightning_io::sim::{CrashPoint, Image, Rng, World};
@@ -258,6 +258,7 @@ impl Target for OperationsTarget {
         let model = RefCell::new(Model::default());
         let shards = 1 + input.borrow_mut().below(3);
         let mut image: Option<Image> = None;
+        let mut ends = BTreeSet::new();
         for life in 0..LIVES_MAX {
             let seed = lightning_io::to_u64(life);
             let config = site::world_config();
@@ -275,11 +276,16 @@ impl Target for OperationsTarget {
             };
             let lived =
                 world.run_until_crash(live(site, &model, &input), CrashPoint::AfterIos(cut));
-            let end = match lived.map_err(|failure| failure.to_string())? {
-                Some(end) => end?,
-                None if cut.is_multiple_of(4) => End::Kill,
-                None => End::PowerCut,
+            let (end, name) = match lived.map_err(|failure| failure.to_string())? {
+                Some(end) => match end? {
+                    End::Close => (End::Close, "closed"),
+                    End::Kill => (End::Kill, "killed"),
+                    End::PowerCut => (End::PowerCut, "unplugged"),
+                },
+                None if cut.is_multiple_of(4) => (End::Kill, "killed amidst"),
+                None => (End::PowerCut, "unplugged amidst"),
             };
+            ends.insert(name);
             image = Some(match end {
                 End::Close | End::PowerCut => world.crash(),
                 End::Kill => world.shutdown(),
@@ -288,7 +294,13 @@ impl Target for OperationsTarget {
                 break;
             }
         }
-        Ok(Verdict::Accepted)
+        let ends = ends.into_iter().collect::<Vec<_>>().join(" ");
+        Ok(Verdict::Accepted(ends))
+    }
+
+    /// Where a life is cut off changes with the engine.
+    fn has_lasting_outcomes(&self) -> bool {
+        false
     }
 
     fn heap_bytes_max(&self, _input_bytes: usize) -> usize {

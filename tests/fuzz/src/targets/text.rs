@@ -96,22 +96,34 @@ impl Target for TableTarget {
                 "pieces of {piece} bytes: {pieces:?}, not {whole:?}"
             ));
         }
-        let Ok(parsed) = whole else {
-            return Ok(Verdict::Refused);
+        let parsed = match whole {
+            Ok(parsed) => parsed,
+            // What the header says instead is not the same for any two.
+            Err(why) => {
+                let why = why.split(" in the header: ").next();
+                return Ok(Verdict::Refused(why.unwrap_or_default().to_owned()));
+            }
         };
         let lines = input.iter().filter(|&&byte| byte == b'\n' || byte == b'\r');
         if parsed.len() > lines.count() + 1 {
             return Err(format!("{} rows of too few lines", parsed.len()));
         }
-        let mut verdict = Verdict::Refused;
+        let (mut rows, mut first_bad) = (0, None);
         for row in parsed {
-            let Parsed::Row { key, value } = row else {
-                continue;
-            };
-            check_row(&key, &value)?;
-            verdict = Verdict::Accepted;
+            match row {
+                Parsed::Row { key, value } => {
+                    check_row(&key, &value)?;
+                    rows += 1;
+                }
+                Parsed::Bad(why) => first_bad = first_bad.or(Some(why)),
+            }
         }
-        Ok(verdict)
+        Ok(match (rows, first_bad) {
+            (0, None) => Verdict::Refused("no rows".to_owned()),
+            (0, Some(why)) => Verdict::Refused(why),
+            (_, None) => Verdict::Accepted("rows".to_owned()),
+            (_, Some(why)) => Verdict::Accepted(format!("rows, and {why}")),
+        })
     }
 
     fn heap_bytes_max(&self, input_bytes: usize) -> usize {
@@ -165,7 +177,9 @@ impl Target for EscapeTarget {
         if unescaped(&text).as_deref() != Some(input) {
             return Err(format!("other bytes come back of {text:?}"));
         }
-        Ok(Verdict::Accepted)
+        let is_plain = text.as_bytes() == input;
+        let what = if is_plain { "plain" } else { "escaped" };
+        Ok(Verdict::Accepted(what.to_owned()))
     }
 
     fn heap_bytes_max(&self, input_bytes: usize) -> usize {
