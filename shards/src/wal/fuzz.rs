@@ -1,6 +1,6 @@
 //! The log's decoders, for [`crate::fuzz`].
 
-use lightning_io::{BLOCK_BYTES, to_usize};
+use lightning_io::{BLOCK_BYTES, to_u64, to_usize};
 
 use super::commit::{self, Ops};
 use super::record::{HEADER_BYTES, RecordHash, RecordHeader, RecordKind, record_bytes};
@@ -50,7 +50,7 @@ fn make_segment_header(draw: Draw<'_>) -> Vec<u8> {
         base: Lsn((number(draw) / 2).max(1)),
         previous: RecordHash(number(draw)),
         durable: Lsn(number(draw)),
-        length: number(draw),
+        length: to_u64(BLOCK_BYTES) * (3 + draw(1 << 20)),
     };
     let mut block = vec![0; BLOCK_BYTES];
     header.encode(0, &mut block);

@@ -96,6 +96,10 @@ impl SegmentHeader {
         if segment > u64::MAX >> 1 || !(Lsn(1)..=Lsn::MAX).contains(&base) {
             return Err(BlockError::Fields("the segment's numbers are out of range"));
         }
+        let length = get_u64(block, LENGTH);
+        if length < SEGMENT_BYTES_MIN || !length.is_multiple_of(to_u64(BLOCK_BYTES)) {
+            return Err(BlockError::Fields("no segment is made of this length"));
+        }
         Ok(Self {
             owner: FileOwner {
                 database,
@@ -106,7 +110,7 @@ impl SegmentHeader {
             base,
             previous: RecordHash(get_u64(block, PREVIOUS)),
             durable: Lsn(get_u64(block, DURABLE)),
-            length: get_u64(block, LENGTH),
+            length,
         })
     }
 
@@ -307,6 +311,9 @@ mod tests {
         assert!(refused(|header| header.base = Lsn::MAX.next()));
         assert!(refused(|header| header.base = Lsn(0)));
         assert!(refused(|header| header.segment = SegmentId(u64::MAX)));
+        assert!(!refused(|header| header.length = SEGMENT_BYTES_MIN));
+        assert!(refused(|header| header.length = 2 * to_u64(BLOCK_BYTES)));
+        assert!(refused(|header| header.length += 1));
     }
 
     #[test]

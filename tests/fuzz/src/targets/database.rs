@@ -346,6 +346,18 @@ mod tests {
         assert!(error.contains("follows one at"), "{error}");
     }
 
+    /// The last header of such a file would lie across a block's end.
+    #[test]
+    fn a_spare_file_that_ends_within_a_block_is_not_taken_into_use() {
+        let base = Base::make(1, 60, End::Killed);
+        let mut files = base.files.clone();
+        let is_log = |path: &&PathBuf| path.to_string_lossy().contains("wal-");
+        let path = files.keys().find(is_log).unwrap();
+        let spare = path.with_file_name("wal-000900");
+        files.insert(spare, vec![0; (1 << 20) + 7]);
+        assert_eq!(open_changed(&base, files), None);
+    }
+
     #[test]
     fn databases_that_were_not_changed_open_and_are_right() {
         let mut target = DatabaseTarget::new();
