@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lightning_shards::{Durability, OpenMode, ShardConfig};
+use lightning_shards::{Compression, Durability, OpenMode, ShardConfig};
 
 use crate::{Database, Result, start};
 
@@ -65,6 +65,14 @@ impl Builder {
     #[must_use]
     pub fn relaxed_interval(mut self, interval: Duration) -> Self {
         self.shard.relaxed_interval = interval;
+        self
+    }
+
+    /// How pages that are written from now on are compressed; by default not at all. What lies
+    /// on disk stays readable, and as it is until it is rewritten.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.shard.compression = compression;
         self
     }
 

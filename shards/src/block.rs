@@ -22,7 +22,7 @@ pub(crate) const BODY: usize = CHECKSUM + 4;
 const _: () = assert!(BODY == 16);
 
 /// The version of the on-disk format that this build writes and reads, for all files alike.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// Why a block is not what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,10 +143,11 @@ mod tests {
         assert_eq!(check(&vec![0; BLOCK_BYTES], MAGIC), Err(BlockError::Blank));
         assert_eq!(check(&sealed(), *b"LDBOTHER"), Err(BlockError::Magic));
         let mut newer = sealed();
-        put(&mut newer, VERSION, &2_u32.to_le_bytes());
+        put(&mut newer, VERSION, &(FORMAT_VERSION + 1).to_le_bytes());
         let checksum = checksum(&newer);
         put(&mut newer, CHECKSUM, &checksum.to_le_bytes());
-        assert_eq!(check(&newer, MAGIC), Err(BlockError::Version(2)));
+        let found = BlockError::Version(FORMAT_VERSION + 1);
+        assert_eq!(check(&newer, MAGIC), Err(found));
     }
 
     #[test]

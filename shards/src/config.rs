@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::tree::TreeConfig;
 use crate::wal::WalConfig;
-use crate::{Error, Result};
+use crate::{Compression, Error, Result};
 
 /// Settings of one shard; they may differ each time that a database is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct ShardConfig {
     pub memory_bytes: usize,
     /// The size that pages of the tree aim at: 4 KiB to 1 MiB, a power of two.
     pub page_bytes: usize,
+    /// How new pages of the tree are compressed.
+    pub compression: Compression,
     /// The length of the log's first segment; each next one is twice as long.
     pub segment_bytes_first: u64,
     /// The length that segments grow to.
@@ -28,6 +30,7 @@ impl Default for ShardConfig {
         Self {
             memory_bytes: 64 << 20,
             page_bytes: 16 << 10,
+            compression: Compression::default(),
             segment_bytes_first: 1 << 20,
             segment_bytes_max: 64 << 20,
             relaxed_interval: Duration::from_millis(50),
@@ -63,6 +66,7 @@ impl ShardConfig {
             );
             return invalid("page size", reason);
         }
+        self.compression.validate()?;
         let block = lightning_io::to_u64(lightning_io::BLOCK_BYTES);
         let whole = |length: u64| length >= 3 * block && length.is_multiple_of(block);
         if !whole(self.segment_bytes_first)
@@ -87,6 +91,7 @@ impl ShardConfig {
     pub(crate) fn tree(&self) -> TreeConfig {
         TreeConfig {
             page_bytes: self.page_bytes,
+            compression: self.compression,
             cache_bytes: self.memory_bytes - 2 * self.memtable_bytes(),
         }
     }

@@ -295,7 +295,7 @@ mod tests {
     fn the_bytes_are_the_documented_ones() {
         let block = block(0);
         assert_eq!(&block[..8], b"LDBIDENT");
-        assert_eq!(&block[8..12], &[1, 0, 0, 0]);
+        assert_eq!(&block[8..12], &[2, 0, 0, 0]);
         assert_eq!(&block[16..37], &[&[7; 16][..], &[4, 0, 2, 1, 0]].concat());
         assert!(block[37..].iter().all(|&byte| byte == 0));
     }

@@ -14,6 +14,7 @@ mod block;
 mod cache;
 pub mod client;
 mod clock;
+mod compression;
 mod config;
 mod entry;
 mod error;
@@ -37,6 +38,7 @@ mod verify;
 mod wal;
 
 pub use block::FORMAT_VERSION;
+pub use compression::{Codec, CodecError, Compression, Compressor, Decompressor};
 pub use config::ShardConfig;
 pub use entry::{Entry, EntryFlags, EntrySource};
 pub use error::{Corruption, Error, KeyRange, Place, Result};
@@ -47,6 +49,7 @@ pub use router::Router;
 pub use salvage::{Loss, Lost, Salvage, SalvageConfig, SalvageReport, ShardSalvage, Sink};
 pub use shard::{Probe, Shard, Version};
 pub use stats::ShardStats;
+pub use tree::{PageCount, PagesByCodec};
 pub use types::{
     BATCH_BYTES_MAX, DatabaseId, FileOwner, KEY_BYTES_MAX, KeyspaceId, Lsn, SegmentId, ShardId,
     StorageKey, Timestamp, TxnId, VALUE_BYTES_MAX,

@@ -1,6 +1,6 @@
 //! Figures about one shard.
 
-use crate::ShardId;
+use crate::{PagesByCodec, ShardId};
 
 /// Counters since the shard was opened, and sizes now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,6 +47,8 @@ pub struct ShardStats {
     pub tree_bytes: u64,
     /// Bytes of the tree's pages and large values, in whole units.
     pub tree_live_bytes: u64,
+    /// The tree's pages by the codec that they are stored with.
+    pub pages: PagesByCodec,
     /// Levels of the tree.
     pub tree_height: u64,
     /// Pages found in the cache.

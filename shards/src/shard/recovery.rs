@@ -75,7 +75,8 @@ impl<E: Env> Shard<E> {
             records: 0,
             stuck: None,
         };
-        let end = recovery.run(replay).await?;
+        // In a box: a recovery is long, its future large.
+        let end = Box::pin(recovery.run(replay)).await?;
         let stuck = recovery.stuck.is_some();
         let wal = Wal::start(env, shard, config.wal(), end, recovery.newest).await?;
         let clock = Clock::default();

@@ -192,6 +192,7 @@ impl<E: Env> Shard<E> {
             wal_segments: wal.segments,
             tree_bytes: tree.file_bytes,
             tree_live_bytes: tree.live_bytes,
+            pages: tree.pages,
             tree_height: u64::from(tree.height),
             cache_hits: tree.cache.hits,
             cache_misses: tree.cache.misses,

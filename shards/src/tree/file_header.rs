@@ -21,7 +21,7 @@ use lightning_io::to_u32;
 use super::address::UNIT_BYTES;
 use super::page::{PAGE_BYTES_MIN, PAGE_BYTES_TARGET_MAX};
 use super::wire::{put, u16_at, u32_at, usize_at};
-use crate::{DatabaseId, Error, FileOwner, Result, ShardId};
+use crate::{DatabaseId, Error, FORMAT_VERSION, FileOwner, Result, ShardId};
 
 const MAGIC: usize = 0;
 const CHECKSUM: usize = MAGIC + 8;
@@ -33,8 +33,6 @@ const END: usize = PAGE_BYTES + 4;
 const _: () = assert!(END <= UNIT_BYTES);
 
 const MAGIC_VALUE: [u8; 8] = *b"LDBTREE\0";
-/// The version of everything in the file.
-const FORMAT_VERSION: u32 = 1;
 
 /// Whether pages of this length can be a tree's target.
 pub(super) fn is_page_target(page_bytes: usize) -> bool {
@@ -132,7 +130,7 @@ mod tests {
         assert_eq!(read(&unit), Ok(16384));
         assert_eq!(owner(&unit), Some(OWNER));
         assert_eq!(&unit[..8], b"LDBTREE\0");
-        assert_eq!(unit[12..16], [1, 0, 0, 0]);
+        assert_eq!(unit[12..16], [2, 0, 0, 0]);
         assert_eq!(unit[16..32], [7; 16]);
         assert_eq!(unit[32..40], [3, 0, 0, 0, 0, 0x40, 0, 0]);
         assert_eq!(unit[8..12], crc32fast::hash(&unit[12..]).to_le_bytes());
@@ -155,10 +153,12 @@ mod tests {
     #[test]
     fn another_version_and_another_owner_are_told_apart() {
         let mut newer = header();
-        newer[VERSION] = 2;
+        put(&mut newer, VERSION, &(FORMAT_VERSION + 1).to_le_bytes());
         let checksum = crc32fast::hash(&newer[VERSION..]);
         put(&mut newer, CHECKSUM, &checksum.to_le_bytes());
-        assert!(matches!(read(&newer), Err(Error::Version { found: 2, .. })));
+        assert!(
+            matches!(read(&newer), Err(Error::Version { found, .. }) if found == FORMAT_VERSION + 1)
+        );
         let other = FileOwner {
             shard: ShardId(4),
             ..OWNER

@@ -5,12 +5,15 @@
 //! makes the new root durable in its superblock, and publishes it.
 //!
 //! From the disk upwards: where things are (`address`, `file_header`, `state`), what they are
-//! (`page`, `leaf`, `inner`, `blob`), which units are taken (`space`, `versions`), reading and
-//! writing (`store`, `writer`), the tree itself (`tree`, `lookup`, `cursor`, `level`, `update`), and
+//! (`page`, `leaf`, `inner`, `blob`), how many of each codec (`census`), which units are taken
+//! (`space`, `versions`), reading and writing (`store`, `writer`), compressing what is written
+//! (`packer`, `adaptive`), the tree itself (`tree`, `lookup`, `cursor`, `level`, `update`), and
 //! reading all of it whatever its state (`walk`, `verify`, `reader`).
 
+mod adaptive;
 mod address;
 mod blob;
+mod census;
 mod cursor;
 mod file_header;
 #[cfg(feature = "fuzz")]
@@ -21,6 +24,7 @@ mod leaf_builder;
 mod level;
 mod lookup;
 mod open_leaf;
+mod packer;
 mod page;
 mod reader;
 mod space;
@@ -41,6 +45,7 @@ mod wire;
 mod writer;
 
 pub(crate) use address::PageRef;
+pub use census::{PageCount, PagesByCodec};
 pub(crate) use cursor::TreeCursor;
 pub(crate) use lookup::{Lookup, TreeValue};
 pub(crate) use page::Page;

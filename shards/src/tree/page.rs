@@ -3,24 +3,30 @@
 //! # On-disk layout
 //! All numbers are little-endian.
 //! ```text
-//! 0   checksum       u32  CRC-32 of everything after it, the padding included
+//! 0   checksum       u32  CRC-32 of everything after it as it is stored, the padding included
 //! 4   magic          u32  "LDBP"
-//! 8   kind           u8   1 leaf, 2 inner
+//! 8   codec          u8   how the content is stored: 0 raw, 1 LZ4, 2 Zstandard, 3 Snappy
 //! 9   level          u8   0 for leaves
 //! 10  shard          u16
 //! 12  database       [u8; 16]
 //! 28  count          u32  entries of a leaf, children of an inner page
 //! 32  unit           u64  the page's own address
 //! 40  max_timestamp  u64  no version below this page is newer; exact in a leaf
-//! 48  len_bytes      u32  the page's length, whole units
-//! 52  prefix_len     u32  bytes that every key of the page shares with both fences
+//! 48  raw_bytes      u32  the page's length in memory, whole units
+//! 52  stored_bytes   u32  the length of header and stored content; zeros follow up to whole units
 //! 56  lower_len      u32  the lower fence, inclusive; empty at the left edge of the tree
 //! 60  upper_len      u32  the upper fence, exclusive; u32::MAX where the tree ends
-//! 64  lower fence, upper fence, zeros up to a multiple of 8, then the body
+//! 64  the content: lower fence, upper fence, zeros up to a multiple of 8, then the body
 //! ```
+//! The header is never compressed, the content is compressed as one. A page that would not save a
+//! unit is raw, and then both lengths are the same. Offsets inside the body count from the start of
+//! the page in memory.
 //!
 //! # Invariants
-//! * [`Page::open`] is the only way from bytes on disk to a [`Page`]: who holds one may index.
+//! * [`Page::open`] is the only way from bytes on disk to a [`Page`]: who holds one may index. What
+//!   it holds is the image in memory, whatever the page was stored as.
+//! * The checksum is over the stored bytes: it is known to be right before anything is made of
+//!   them, and no more memory is taken than [`PAGE_BYTES_MAX`], whatever a page claims.
 //! * The order of keys is not checked there: it is the verifier's to prove, and wrong order cannot
 //!   make a reader leave the page.
 
@@ -28,30 +34,28 @@ use std::ops::Deref;
 
 use lightning_io::{IoBuf, to_u32};
 
-use super::address::{PageRef, UNIT_BYTES};
+use super::address::{Extent, PageRef, UNIT_BYTES};
 use super::inner::InnerPage;
 use super::leaf::LeafPage;
 use super::wire::{common_prefix, put, u16_at, u32_at, u64_at, usize_at};
-use crate::{FileOwner, StorageKey, Timestamp};
+use crate::{Codec, Decompressor, FileOwner, StorageKey, Timestamp};
 
 const CHECKSUM: usize = 0;
 const MAGIC: usize = CHECKSUM + 4;
-const KIND: usize = MAGIC + 4;
-const LEVEL: usize = KIND + 1;
+const CODEC: usize = MAGIC + 4;
+const LEVEL: usize = CODEC + 1;
 const SHARD: usize = LEVEL + 1;
 const DATABASE: usize = SHARD + 2;
 const COUNT: usize = DATABASE + 16;
 const UNIT: usize = COUNT + 4;
 const MAX_TIMESTAMP: usize = UNIT + 8;
-const LEN_BYTES: usize = MAX_TIMESTAMP + 8;
-const PREFIX_LEN: usize = LEN_BYTES + 4;
-const LOWER_LEN: usize = PREFIX_LEN + 4;
+const RAW_BYTES: usize = MAX_TIMESTAMP + 8;
+const STORED_BYTES: usize = RAW_BYTES + 4;
+const LOWER_LEN: usize = STORED_BYTES + 4;
 const UPPER_LEN: usize = LOWER_LEN + 4;
 pub(super) const HEADER_BYTES: usize = UPPER_LEN + 4;
 
 const MAGIC_VALUE: u32 = u32::from_le_bytes(*b"LDBP");
-const KIND_LEAF: u8 = 1;
-const KIND_INNER: u8 = 2;
 const NO_UPPER: u32 = u32::MAX;
 const BODY_ALIGN: usize = 8;
 
@@ -109,27 +113,29 @@ impl Fences<'_> {
 /// The decoded header, without what [`Page::open`] has compared already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PageHeader {
+    /// How the page is stored; raw for one that was built here and is not written yet.
+    pub(super) codec: Codec,
     pub(super) level: u8,
     pub(super) count: usize,
     pub(super) max_timestamp: Timestamp,
+    /// Bytes that every key of the page shares with both fences.
     pub(super) prefix_len: usize,
     pub(super) lower_len: usize,
     pub(super) upper_len: Option<usize>,
 }
 
 impl PageHeader {
-    /// Writes everything but what [`seal`] adds.
+    /// Writes everything but what [`seal`] adds, and what [`set_stored`] changes.
     pub(super) fn encode(level: u8, count: usize, max: Timestamp, fences: Fences, page: &mut [u8]) {
         let len_bytes = to_u32(page.len());
         let upper_len = fences.upper.map_or(NO_UPPER, |upper| to_u32(upper.len()));
         put(page, MAGIC, &MAGIC_VALUE.to_le_bytes());
-        page[KIND] = if level == 0 { KIND_LEAF } else { KIND_INNER };
+        page[CODEC] = Codec::Raw.to_byte();
         page[LEVEL] = level;
         put(page, COUNT, &to_u32(count).to_le_bytes());
         put(page, MAX_TIMESTAMP, &max.0.to_le_bytes());
-        put(page, LEN_BYTES, &len_bytes.to_le_bytes());
-        let prefix_len = to_u32(fences.prefix_len());
-        put(page, PREFIX_LEN, &prefix_len.to_le_bytes());
+        put(page, RAW_BYTES, &len_bytes.to_le_bytes());
+        put(page, STORED_BYTES, &len_bytes.to_le_bytes());
         let lower_len = to_u32(fences.lower.len());
         put(page, LOWER_LEN, &lower_len.to_le_bytes());
         put(page, UPPER_LEN, &upper_len.to_le_bytes());
@@ -141,15 +147,17 @@ impl PageHeader {
 
     fn decode(page: &[u8]) -> Result<Self, String> {
         let upper_len = u32_at(page, UPPER_LEN);
-        let header = Self {
+        let mut header = Self {
+            codec: codec_of(page)?,
             level: page[LEVEL],
             count: usize_at(page, COUNT),
             max_timestamp: Timestamp(u64_at(page, MAX_TIMESTAMP)),
-            prefix_len: usize_at(page, PREFIX_LEN),
+            prefix_len: 0,
             lower_len: usize_at(page, LOWER_LEN),
             upper_len: (upper_len != NO_UPPER).then(|| usize_at(page, UPPER_LEN)),
         };
         header.check_fences(page)?;
+        header.prefix_len = header.fences(page).prefix_len();
         Ok(header)
     }
 
@@ -161,13 +169,6 @@ impl PageHeader {
             return Err(format!(
                 "fences of {} and {upper_len} bytes do not fit the page",
                 self.lower_len
-            ));
-        }
-        let prefix_len = self.fences(page).prefix_len();
-        if self.prefix_len != prefix_len {
-            return Err(format!(
-                "prefix of {} bytes where the fences share {prefix_len}",
-                self.prefix_len
             ));
         }
         Ok(())
@@ -186,7 +187,16 @@ impl PageHeader {
     }
 }
 
-/// Gives a built page its owner, its address and its checksum. May be done again for another unit.
+/// Marks a page's header, whose content was compressed to `content_len` bytes.
+pub(super) fn set_stored(header: &mut [u8], codec: Codec, content_len: usize) {
+    debug_assert!(codec != Codec::Raw);
+    header[CODEC] = codec.to_byte();
+    let stored_bytes = to_u32(HEADER_BYTES + content_len);
+    put(header, STORED_BYTES, &stored_bytes.to_le_bytes());
+}
+
+/// Gives a built page, as it is stored, its owner, its address and its checksum. May be done again
+/// for another unit.
 pub(super) fn seal(page: &mut [u8], owner: FileOwner, unit: u64) -> PageRef {
     debug_assert!(page.len().is_multiple_of(UNIT_BYTES) && page.len() <= PAGE_BYTES_MAX);
     put(page, SHARD, &owner.shard.0.to_le_bytes());
@@ -209,7 +219,8 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// Checks what was read for `reference`, which must be a page of `level`.
+    /// Checks what was read for `reference`, which must be a page of `level`, and decompresses it;
+    /// `allocate` gives memory for that.
     ///
     /// # Errors
     /// What is wrong with it, for the reader to put a place to.
@@ -218,16 +229,28 @@ impl Page {
         owner: FileOwner,
         reference: PageRef,
         level: u8,
+        decompressor: &mut Decompressor,
+        allocate: impl FnOnce(usize) -> IoBuf,
     ) -> Result<Self, String> {
         check_identity(&bytes, owner, reference)?;
-        let kind = if level == 0 { KIND_LEAF } else { KIND_INNER };
-        if (bytes[KIND], bytes[LEVEL]) != (kind, level) {
+        if bytes[LEVEL] != level {
             return Err(format!(
-                "expected a page of kind {kind} at level {level}, found kind {} at level {}",
-                bytes[KIND], bytes[LEVEL]
+                "expected a page of level {level}, found one of level {}",
+                bytes[LEVEL]
             ));
         }
-        Self::parse(bytes)
+        let raw_len = check_lengths(&bytes)?;
+        let codec = codec_of(&bytes)?;
+        if codec == Codec::Raw {
+            return Self::parse(bytes);
+        }
+        let content = &bytes[HEADER_BYTES..usize_at(&bytes, STORED_BYTES)];
+        let mut image = allocate(raw_len);
+        image[..HEADER_BYTES].copy_from_slice(&bytes[..HEADER_BYTES]);
+        decompressor
+            .decompress(codec, content, &mut image[HEADER_BYTES..raw_len])
+            .map_err(|error| error.to_string())?;
+        Self::parse(image)
     }
 
     /// What the first bytes of a unit say of the page that begins there: a reference to it, and its
@@ -236,9 +259,10 @@ impl Page {
         if unit.len() < HEADER_BYTES || u32_at(unit, MAGIC) != MAGIC_VALUE {
             return None;
         }
+        let stored_bytes = u32_at(unit, STORED_BYTES);
         let reference = PageRef {
             unit: u64_at(unit, UNIT),
-            len_bytes: u32_at(unit, LEN_BYTES),
+            len_bytes: stored_bytes.checked_next_multiple_of(to_u32(UNIT_BYTES))?,
             checksum: u32_at(unit, CHECKSUM),
         };
         Some((reference, unit[LEVEL]))
@@ -298,6 +322,11 @@ impl Page {
     /// The range that the page covers.
     pub(crate) fn fences(&self) -> Fences<'_> {
         self.header.fences(&self.bytes)
+    }
+
+    /// How it is stored.
+    pub(super) fn codec(&self) -> Codec {
+        self.header.codec
     }
 
     /// 0 for leaves.
@@ -364,10 +393,11 @@ fn check_identity(page: &[u8], owner: FileOwner, reference: PageRef) -> Result<(
             reference.unit
         ));
     }
-    let len_bytes = u32_at(page, LEN_BYTES);
-    if len_bytes != reference.len_bytes || usize_at(page, LEN_BYTES) != page.len() {
+    let stored_bytes = u32_at(page, STORED_BYTES);
+    let units = Extent::units_for(usize_at(page, STORED_BYTES));
+    if units != reference.extent().units || reference.size_bytes() != page.len() {
         return Err(format!(
-            "the page says {len_bytes} bytes, its parent {}",
+            "the page says {stored_bytes} bytes, its parent {}",
             reference.len_bytes
         ));
     }
@@ -378,4 +408,29 @@ fn check_identity(page: &[u8], owner: FileOwner, reference: PageRef) -> Result<(
         ));
     }
     Ok(())
+}
+
+fn codec_of(page: &[u8]) -> Result<Codec, String> {
+    Codec::from_byte(page[CODEC]).ok_or_else(|| format!("unknown codec {}", page[CODEC]))
+}
+
+/// The length in memory that a stored page claims, once it is known to be one that a page can have:
+/// a raw page's own, or a longer one in whole units up to the bound.
+fn check_lengths(page: &[u8]) -> Result<usize, String> {
+    let (raw, stored) = (usize_at(page, RAW_BYTES), usize_at(page, STORED_BYTES));
+    let fits = if page[CODEC] == Codec::Raw.to_byte() {
+        raw == page.len() && stored == raw
+    } else {
+        (page.len() + 1..=PAGE_BYTES_MAX).contains(&raw)
+            && raw.is_multiple_of(UNIT_BYTES)
+            && (HEADER_BYTES + 1..=page.len()).contains(&stored)
+    };
+    if fits {
+        return Ok(raw);
+    }
+    Err(format!(
+        "a page of codec {} and {raw} bytes in memory that is stored in {stored} of {}",
+        page[CODEC],
+        page.len()
+    ))
 }

@@ -1,7 +1,7 @@
 //! What a superblock has to remember of a tree.
 //!
 //! # On-disk layout
-//! 64 bytes, little-endian, inside a record that its owner identifies and checksums:
+//! 160 bytes, little-endian, inside a record that its owner identifies and checksums:
 //! ```text
 //! 0   root        [u8; 16]  page reference; unit 0 for an empty tree
 //! 16  space_map   [u8; 16]  blob reference; unit 0 for a tree that was never written
@@ -9,10 +9,12 @@
 //! 40  live_bytes  u64       pages and large values, in whole units
 //! 48  file_units  u64       units that the allocator knows
 //! 56  height      u8        levels; 0 for an empty tree; then seven zeros
+//! 64  pages       [u8; 96]  pages by codec: see `census.rs`
 //! ```
 
 use super::address::{Extent, PageRef};
 use super::blob::BlobRef;
+use super::census::PagesByCodec;
 use super::space::FILE_UNITS_MAX;
 use super::wire::{put, u64_at};
 
@@ -29,6 +31,8 @@ pub(crate) struct TreeState {
     pub(super) live_bytes: u64,
     pub(super) file_units: u64,
     pub(super) height: u8,
+    /// Of the live bytes, those of pages, by codec.
+    pub(super) pages: PagesByCodec,
 }
 
 const ROOT: usize = 0;
@@ -37,10 +41,11 @@ const ENTRIES: usize = SPACE_MAP + BlobRef::BYTES;
 const LIVE_BYTES: usize = ENTRIES + 8;
 const FILE_UNITS: usize = LIVE_BYTES + 8;
 const HEIGHT: usize = FILE_UNITS + 8;
+const PAGES: usize = HEIGHT + 8;
 
 impl TreeState {
     /// Bytes on disk.
-    pub(crate) const BYTES: usize = HEIGHT + 8;
+    pub(crate) const BYTES: usize = PAGES + PagesByCodec::BYTES;
 
     /// The state of a file that holds its header alone.
     pub(super) const EMPTY: Self = Self {
@@ -50,6 +55,7 @@ impl TreeState {
         live_bytes: 0,
         file_units: 1,
         height: 0,
+        pages: PagesByCodec::NONE,
     };
 
     /// The number of entries in the tree.
@@ -85,6 +91,7 @@ impl TreeState {
         put(bytes, LIVE_BYTES, &self.live_bytes.to_le_bytes());
         put(bytes, FILE_UNITS, &self.file_units.to_le_bytes());
         bytes[HEIGHT] = self.height;
+        self.pages.encode(&mut bytes[PAGES..]);
     }
 
     /// Reads a state from a superblock whose checksum was verified.
@@ -99,9 +106,10 @@ impl TreeState {
             live_bytes: u64_at(bytes, LIVE_BYTES),
             file_units: u64_at(bytes, FILE_UNITS),
             height: bytes[HEIGHT],
+            pages: PagesByCodec::decode(&bytes[PAGES..]),
         };
-        if bytes[HEIGHT + 1..].iter().any(|&byte| byte != 0) {
-            return Err("a tree state ends in bytes that are not zero".to_owned());
+        if bytes[HEIGHT + 1..PAGES].iter().any(|&byte| byte != 0) {
+            return Err("a tree state has padding that is not zero".to_owned());
         }
         state.check()?;
         Ok(state)
@@ -121,6 +129,16 @@ impl TreeState {
                 self.root.unit, self.height, self.entries
             ));
         }
+        let pages = self.pages.total();
+        if self.root.is_none() != (pages.pages == 0)
+            || pages.stored_bytes > self.live_bytes
+            || pages.stored_bytes > pages.raw_bytes
+        {
+            return Err(format!(
+                "{} pages of {} bytes, {} in memory, in a tree of {} levels and {} bytes",
+                pages.pages, pages.stored_bytes, pages.raw_bytes, self.height, self.live_bytes
+            ));
+        }
         if !self.root.is_none() && self.space_map.is_none() {
             return Err("a tree without a space map".to_owned());
         }
@@ -135,11 +153,12 @@ impl TreeState {
     }
 }
 
-const _: () = assert!(TreeState::BYTES == 64);
+const _: () = assert!(PAGES == 64 && TreeState::BYTES == 160);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Codec;
 
     fn state() -> TreeState {
         TreeState {
@@ -157,6 +176,15 @@ mod tests {
             live_bytes: 8192,
             file_units: 256,
             height: 1,
+            pages: {
+                let mut pages = PagesByCodec::NONE;
+                let reference = PageRef {
+                    len_bytes: 4096,
+                    ..PageRef::NONE
+                };
+                pages.add(Codec::Zstd, reference, 16384);
+                pages
+            },
         }
     }
 
@@ -177,12 +205,28 @@ mod tests {
             ]
         );
         assert_eq!(
-            bytes[32..],
+            bytes[32..64],
             [
                 2, 1, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0,
                 0, 0, 0, 0, 0
             ]
         );
+    }
+
+    #[test]
+    fn a_state_counts_pages_by_codec() {
+        let mut bytes = [0; TreeState::BYTES];
+        state().encode(&mut bytes);
+        let of = |codec: usize| &bytes[64 + 24 * codec..][..24];
+        assert_eq!(of(0), [0; 24]);
+        assert_eq!(of(1), [0; 24]);
+        assert_eq!(
+            of(2),
+            [
+                1, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0
+            ]
+        );
+        assert_eq!(of(3), [0; 24]);
     }
 
     #[test]
@@ -200,11 +244,13 @@ mod tests {
         assert!(refused(|state| state.height = HEIGHT_MAX + 1));
         assert!(refused(|state| state.space_map = BlobRef::NONE));
         assert!(refused(|state| state.root = PageRef::NONE));
+        assert!(refused(|state| state.pages = PagesByCodec::NONE));
+        assert!(refused(|state| state.live_bytes = 0));
         assert!(refused(|state| state.file_units = 0));
         assert!(refused(|state| state.file_units = u64::MAX));
         let mut bytes = [0; TreeState::BYTES];
         state().encode(&mut bytes);
-        bytes[TreeState::BYTES - 1] = 1;
+        bytes[PAGES - 1] = 1;
         assert!(TreeState::decode(&bytes).is_err());
     }
 }

@@ -18,7 +18,7 @@ use super::page::{PAGE_BYTES_MAX, Page};
 use super::space::Space;
 use crate::cache::PageCache;
 use crate::reread::read_retrying;
-use crate::{Error, FileOwner, Result, VALUE_BYTES_MAX};
+use crate::{Decompressor, Error, FileOwner, Result, VALUE_BYTES_MAX};
 
 /// Whether a page that was read is put into the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub(super) struct Store<E: Env> {
     pub(super) file: E::File,
     pub(super) owner: FileOwner,
     pub(super) cache: RefCell<PageCache>,
+    /// The working memory of reading compressed pages.
+    pub(super) decompressor: RefCell<Decompressor>,
     pub(super) space: RefCell<Space>,
     /// Units whose last write may still be under way, as its update was dropped; no tree needs
     /// them, and nobody gets them until the file is opened again.
@@ -94,7 +96,9 @@ impl<E: Env> Store<E> {
         }
         self.check_inside(reference.extent())?;
         let bytes = self.read_retrying(reference.offset(), len).await?;
-        Page::open(bytes, self.owner, reference, level)
+        let decompressor = &mut self.decompressor.borrow_mut();
+        let allocate = |len| self.env.allocate(len);
+        Page::open(bytes, self.owner, reference, level, decompressor, allocate)
             .map_err(|what| self.damage(reference.unit, what))
     }
 

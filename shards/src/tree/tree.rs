@@ -12,6 +12,7 @@ use lightning_io::{Access, Creation, Env, File, to_u64};
 
 use super::address::{UNIT_BYTES, offset_of};
 use super::blob::BlobKind;
+use super::census::PagesByCodec;
 use super::file_header;
 use super::page::{PAGE_BYTES_MIN, PAGE_BYTES_TARGET_MAX};
 use super::space::{Bitmap, Space};
@@ -20,7 +21,7 @@ use super::store::Store;
 use super::update::{TreeUpdate, Update};
 use super::versions::{TreeView, Versions};
 use crate::cache::{CacheStats, PageCache};
-use crate::{EntrySource, Error, FileOwner, Result};
+use crate::{Compression, EntrySource, Error, FileOwner, Result};
 
 /// How a tree is laid out and how much memory it may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(crate) struct TreeConfig {
     pub page_bytes: usize,
     /// The budget of the page cache.
     pub cache_bytes: usize,
+    /// How new pages are compressed.
+    pub compression: Compression,
 }
 
 impl Default for TreeConfig {
@@ -37,6 +40,7 @@ impl Default for TreeConfig {
         Self {
             page_bytes: 16 << 10,
             cache_bytes: 64 << 20,
+            compression: Compression::default(),
         }
     }
 }
@@ -52,6 +56,8 @@ pub(crate) struct TreeStats {
     pub height: u8,
     /// Its pages and large values, in whole units.
     pub live_bytes: u64,
+    /// Its pages by codec.
+    pub pages: PagesByCodec,
     /// What the allocator holds as taken: live, waiting for views, and the update under way.
     pub used_bytes: u64,
     /// The length of the file.
@@ -69,6 +75,7 @@ pub(super) struct Shared<E: Env> {
     pub(super) store: Rc<Store<E>>,
     pub(super) versions: RefCell<Versions>,
     pub(super) page_bytes: usize,
+    pub(super) compression: Compression,
 }
 
 /// A copy-on-write B+tree in one file.
@@ -126,7 +133,7 @@ impl<E: Env> Tree<E> {
         file.sync().await?;
         let state = TreeState::EMPTY;
         let store = new_store(env, file, owner, config);
-        let tree = Self::assemble(store, state, config.page_bytes);
+        let tree = Self::assemble(store, state, config);
         Ok((tree, state))
     }
 
@@ -166,15 +173,20 @@ impl<E: Env> Tree<E> {
             let used = read_space_map(&store, state).await?;
             *store.space.borrow_mut() = Space::new(used, state.file_units);
         }
-        Ok(Self::assemble(store, *state, page_bytes))
+        let config = TreeConfig {
+            page_bytes,
+            ..config
+        };
+        Ok(Self::assemble(store, *state, config))
     }
 
-    fn assemble(store: Store<E>, state: TreeState, page_bytes: usize) -> Self {
+    fn assemble(store: Store<E>, state: TreeState, config: TreeConfig) -> Self {
         Self {
             shared: Rc::new(Shared {
                 store: Rc::new(store),
                 versions: RefCell::new(Versions::new(state)),
-                page_bytes,
+                page_bytes: config.page_bytes,
+                compression: config.compression,
             }),
         }
     }
@@ -273,6 +285,7 @@ impl<E: Env> Tree<E> {
             entries: state.entries,
             height: state.height,
             live_bytes: state.live_bytes,
+            pages: state.pages,
             used_bytes: space.used_units() * to_u64(UNIT_BYTES),
             file_bytes: space.file_units() * to_u64(UNIT_BYTES),
             retired_versions: versions.retired_count(),
@@ -294,6 +307,7 @@ pub(super) fn new_store<E: Env>(
         file,
         owner,
         cache: RefCell::new(PageCache::new(config.cache_bytes)),
+        decompressor: RefCell::default(),
         space: RefCell::new(space),
         quarantine: RefCell::new(Vec::new()),
         updating: Cell::new(false),

@@ -97,7 +97,7 @@ impl<'a, E: Env> Update<'a, E> {
         Self {
             shared,
             base,
-            writer: Writer::new(&shared.store),
+            writer: Writer::new(&shared.store, shared.compression),
             levels: Vec::new(),
             path: Vec::new(),
             entries: base.entries,
@@ -127,10 +127,10 @@ impl<'a, E: Env> Update<'a, E> {
             root,
             space_map,
             entries: self.entries,
-            live_bytes: (self.base.live_bytes + self.writer.written_bytes)
-                .saturating_sub(self.writer.freed_bytes),
+            live_bytes: self.writer.live_bytes_after(self.base.live_bytes),
             file_units: self.shared.store.space.borrow().file_units(),
             height,
+            pages: self.writer.pages_after(&self.base.pages),
         };
         self.shared.store.sync().await?;
         Ok(state)
@@ -213,7 +213,7 @@ impl<'a, E: Env> Update<'a, E> {
         let page = store.page(reference, level, Caching::Pass).await?;
         page.check_order()
             .map_err(|what| store.damage(reference.unit, what))?;
-        self.writer.free_page(reference)?;
+        self.writer.free_page(reference, &page)?;
         store.env.yield_if_needed().await;
         Ok((page, warm))
     }
@@ -433,7 +433,7 @@ impl<'a, E: Env> Update<'a, E> {
             };
             children.push((lower, max_timestamp, kept));
         }
-        let written = self.writer.write_pages(images).await?;
+        let written = self.writer.write_pages(images, number).await?;
         let mut written = written.into_iter();
         if children.is_empty() {
             return Ok(());

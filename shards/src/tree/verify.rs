@@ -12,6 +12,7 @@ use lightning_io::{Env, File};
 
 use super::address::{Extent, PageRef, UNIT_BYTES, offset_of};
 use super::blob::{BlobKind, BlobRef};
+use super::census::PagesByCodec;
 use super::file_header;
 use super::leaf::LeafEntry;
 use super::page::Page;
@@ -37,6 +38,8 @@ pub(crate) struct TreeReport {
     pub large_values: u64,
     /// Bytes of all of them, in whole units.
     pub bytes: u64,
+    /// The pages by codec.
+    pub pages: PagesByCodec,
     /// The fewest children of an inner page; 0 if there is none.
     pub children_min: usize,
     /// Whether the allocator could be compared: not for a view of an older tree, and not while an
@@ -155,6 +158,7 @@ impl<E: Env> Check<'_, E> {
             return false;
         }
         self.report.bytes += reference.extent().bytes();
+        self.report.pages.add_page(reference, page);
         if page.level() == 0 {
             self.report.leaves += 1;
             self.leaf(reference, page).await;
@@ -267,6 +271,21 @@ impl<E: Env> Check<'_, E> {
     fn check_counts(&mut self) {
         let state = self.view.state();
         let counted = (self.report.entries, self.report.bytes);
+        let pages = self.report.pages;
+        if self.report.is_sound() && pages != state.pages {
+            let (expected, found) = (state.pages.total(), pages.total());
+            let what = format!(
+                "expected {} pages of {} bytes, {} in memory, by codec; found {} of {}, {}",
+                expected.pages,
+                expected.stored_bytes,
+                expected.raw_bytes,
+                found.pages,
+                found.stored_bytes,
+                found.raw_bytes
+            );
+            let error = self.tree.shared.store.damage(state.root.unit, what);
+            self.note(state.root.unit, error, None);
+        }
         if self.report.is_sound() && counted != (state.entries, state.live_bytes) {
             let what = format!(
                 "expected {} entries in {} bytes, found {} in {}",

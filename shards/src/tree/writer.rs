@@ -6,6 +6,8 @@
 //! * Every unit that was taken is either handed to the update, given back by [`Writer::give_back`],
 //!   or, when the writer is dropped half-way, stays taken until the file is opened again: a write
 //!   that was cancelled may still reach the device, and must not meet another page there.
+//! * A page is compressed once, before it gets a place; what it then takes is what is asked of the
+//!   allocator and counted. The image in memory stays as it is but for its header.
 //! * A write that failed is made again in other units, [`STRIKES_MAX`] times in all. The failed
 //!   units stay taken until the update is published or discarded, so that it does not meet them
 //!   again.
@@ -16,10 +18,12 @@ use lightning_io::{Env, File, IoBuf, IoError, IoErrorKind, to_u32, to_u64, to_us
 
 use super::address::{Extent, PageRef, offset_of};
 use super::blob::{self, BlobHeader, BlobKind, BlobRef, PIECE_BYTES};
-use super::page::{PAGE_BYTES_MAX, Page, seal};
+use super::census::PagesByCodec;
+use super::packer::{Packed, Packer};
+use super::page::{HEADER_BYTES, PAGE_BYTES_MAX, Page, seal};
 use super::store::Store;
 use super::versions::Freed;
-use crate::Result;
+use crate::{Codec, Compression, Result};
 
 /// How often a piece of data is written before its error is the caller's.
 pub(super) const STRIKES_MAX: u32 = 3;
@@ -39,13 +43,17 @@ pub(super) struct Image {
 /// Takes units and writes to them, on behalf of one update.
 pub(super) struct Writer<E: Env> {
     store: Rc<Store<E>>,
+    packer: Packer,
     taken: Vec<Extent>,
     /// New pages that were put into the cache.
     cached: Vec<PageRef>,
     pub(super) freed: Freed,
     /// Bytes of what was written and of what was freed, the leftovers of failed writes not counted.
-    pub(super) written_bytes: u64,
-    pub(super) freed_bytes: u64,
+    written_bytes: u64,
+    freed_bytes: u64,
+    /// Of these, the pages.
+    written_pages: PagesByCodec,
+    freed_pages: PagesByCodec,
     ended: bool,
 }
 
@@ -68,18 +76,31 @@ pub(super) struct Taken {
 
 impl<E: Env> Writer<E> {
     /// Begins an update; the one before must have been published or discarded.
-    pub(super) fn new(store: &Rc<Store<E>>) -> Self {
+    pub(super) fn new(store: &Rc<Store<E>>, compression: Compression) -> Self {
         let updating = store.updating.replace(true);
         assert!(!updating, "a shard applies one update at a time");
         Self {
             store: Rc::clone(store),
+            packer: Packer::new(compression),
             taken: Vec::new(),
             cached: Vec::new(),
             freed: Freed::default(),
             written_bytes: 0,
             freed_bytes: 0,
+            written_pages: PagesByCodec::NONE,
+            freed_pages: PagesByCodec::NONE,
             ended: false,
         }
+    }
+
+    /// The bytes of a tree that had `base`.
+    pub(super) fn live_bytes_after(&self, base: u64) -> u64 {
+        (base + self.written_bytes).saturating_sub(self.freed_bytes)
+    }
+
+    /// The pages of a tree that had `base`.
+    pub(super) fn pages_after(&self, base: &PagesByCodec) -> PagesByCodec {
+        base.after(&self.written_pages, &self.freed_pages)
     }
 
     /// Ends the writing; the units now belong to the update.
@@ -100,14 +121,15 @@ impl<E: Env> Writer<E> {
         store.updating.set(false);
     }
 
-    /// Notes that the new tree does without a page.
-    pub(super) fn free_page(&mut self, page: PageRef) -> Result<()> {
-        self.check_taken(page.extent())?;
-        self.freed_bytes += page.extent().bytes();
+    /// Notes that the new tree does without a page, which was read.
+    pub(super) fn free_page(&mut self, reference: PageRef, page: &Page) -> Result<()> {
+        self.check_taken(reference.extent())?;
+        self.freed_bytes += reference.extent().bytes();
+        self.freed_pages.add_page(reference, page);
         if planted!("free_before_publish") {
-            self.store.space.borrow_mut().release(page.extent());
+            self.store.space.borrow_mut().release(reference.extent());
         }
-        self.freed.pages.push(page);
+        self.freed.pages.push(reference);
         Ok(())
     }
 
@@ -165,19 +187,25 @@ impl<E: Env> Writer<E> {
         Ok(units)
     }
 
-    /// Writes pages and returns where they lie, in their order.
-    pub(super) async fn write_pages(&mut self, mut images: Vec<Image>) -> Result<Vec<PageRef>> {
+    /// Writes pages of a level and returns where they lie, in their order.
+    pub(super) async fn write_pages(
+        &mut self,
+        images: Vec<Image>,
+        level: u8,
+    ) -> Result<Vec<PageRef>> {
+        let mut images = self.pack(images, level).await;
         let mut placed = vec![PageRef::NONE; images.len()];
         let mut waiting: Vec<usize> = (0..images.len()).collect();
         let mut strikes = 0;
         while !waiting.is_empty() {
             let sizes: Vec<u64> = waiting
                 .iter()
-                .map(|&at| Extent::units_for(images[at].bytes.len()))
+                .map(|&at| Extent::units_for(images[at].stored(&self.packer).len()))
                 .collect();
             let units = self.place(&sizes).await?;
             for (&at, unit) in waiting.iter().zip(units) {
-                placed[at] = seal(&mut images[at].bytes, self.store.owner, unit);
+                let stored = images[at].stored_mut(&mut self.packer);
+                placed[at] = seal(stored, self.store.owner, unit);
             }
             let mut failed = Vec::new();
             let mut last_error = None;
@@ -194,10 +222,20 @@ impl<E: Env> Writer<E> {
             }
             waiting = failed;
         }
-        self.keep_warm(images, &placed)?;
-        let written = placed.iter().map(|page| page.extent().bytes());
-        self.written_bytes += written.sum::<u64>();
+        self.keep(images, &placed)?;
         Ok(placed)
+    }
+
+    /// Makes the stored form of every page.
+    async fn pack(&mut self, images: Vec<Image>, level: u8) -> Vec<Stored> {
+        self.packer.begin();
+        let mut stored = Vec::with_capacity(images.len());
+        for image in images {
+            let packed = self.packer.pack(&image.bytes, level);
+            stored.push(Stored { image, packed });
+            self.store.env.yield_if_needed().await;
+        }
+        stored
     }
 
     /// Counts a failed write: its units are not used again by this update, and after the last
@@ -221,26 +259,30 @@ impl<E: Env> Writer<E> {
     async fn write_run(
         &self,
         run: &[usize],
-        images: &[Image],
+        images: &[Stored],
         placed: &[PageRef],
     ) -> Result<(), IoError> {
-        let total = run.iter().map(|&at| images[at].bytes.len()).sum();
+        let total = run.iter().map(|&at| placed[at].size_bytes()).sum();
         let mut buf = self.store.env.allocate(total);
         let mut end = 0;
         for &at in run {
-            let bytes = &images[at].bytes;
+            let bytes = images[at].stored(&self.packer);
             buf[end..end + bytes.len()].copy_from_slice(bytes);
             end += bytes.len();
         }
         self.store.file.write_at(placed[run[0]].offset(), buf).await
     }
 
-    /// Puts the successors of cached pages into the cache.
-    fn keep_warm(&mut self, images: Vec<Image>, placed: &[PageRef]) -> Result<()> {
-        for (image, &reference) in images.into_iter().zip(placed) {
-            if image.warm {
-                let page = Page::parse(image.bytes)
-                    .map_err(|what| self.store.damage(reference.unit, what))?;
+    /// Counts what was written, and puts the successors of cached pages into the cache.
+    fn keep(&mut self, images: Vec<Stored>, placed: &[PageRef]) -> Result<()> {
+        for (stored, &reference) in images.into_iter().zip(placed) {
+            let codec = stored.codec();
+            let Image { bytes, warm } = stored.into_image(&self.packer);
+            self.written_bytes += reference.extent().bytes();
+            self.written_pages.add(codec, reference, bytes.len());
+            if warm {
+                let page = Page::parse(bytes);
+                let page = page.map_err(|what| self.store.damage(reference.unit, what))?;
                 let mut cache = self.store.cache.borrow_mut();
                 cache.insert(reference, &Rc::new(page));
                 self.cached.push(reference);
@@ -327,6 +369,44 @@ impl<E: Env> Writer<E> {
             env.yield_if_needed().await;
         }
         Ok(checksum)
+    }
+}
+
+/// An image and the form in which it is stored.
+struct Stored {
+    image: Image,
+    /// `None` when that form is the image itself.
+    packed: Option<Packed>,
+}
+
+impl Stored {
+    fn codec(&self) -> Codec {
+        self.packed
+            .as_ref()
+            .map_or(Codec::Raw, |packed| packed.codec)
+    }
+
+    fn stored<'a>(&'a self, packer: &'a Packer) -> &'a [u8] {
+        match &self.packed {
+            Some(packed) => &packer.bytes()[packed.range.clone()],
+            None => &self.image.bytes,
+        }
+    }
+
+    fn stored_mut<'a>(&'a mut self, packer: &'a mut Packer) -> &'a mut [u8] {
+        match &self.packed {
+            Some(packed) => &mut packer.bytes_mut()[packed.range.clone()],
+            None => &mut self.image.bytes,
+        }
+    }
+
+    /// The image as a reader would have it: with the header that was written.
+    fn into_image(mut self, packer: &Packer) -> Image {
+        if let Some(packed) = &self.packed {
+            let header = &packer.bytes()[packed.range.start..][..HEADER_BYTES];
+            self.image.bytes[..HEADER_BYTES].copy_from_slice(header);
+        }
+        self.image
     }
 }
 

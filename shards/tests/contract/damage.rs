@@ -20,7 +20,7 @@ type Content = BTreeMap<String, Vec<u8>>;
 /// Where the leaves of a tree that was flushed once lie.
 fn leaves(image: &Image) -> Vec<u64> {
     let bytes = image.read_file(Path::new(TREE)).unwrap();
-    let leaf = |unit: &[u8]| &unit[4..8] == b"LDBP" && unit[8] == 1;
+    let leaf = |unit: &[u8]| &unit[4..8] == b"LDBP" && unit[9] == 0;
     let units = bytes.chunks(UNIT).enumerate();
     let leaves = units.filter(|(_, unit)| leaf(unit));
     leaves.map(|(number, _)| (number * UNIT) as u64).collect()

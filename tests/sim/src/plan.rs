@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lightning_io::sim::{CrashModel, CrashPoint, FaultConfig, Image, Rng, SimConfig, Space};
 use lightning_io::to_usize;
-use lightning_shards::ShardConfig;
+use lightning_shards::{Compression, ShardConfig};
 
 use crate::faults::{FaultSet, Swarm};
 use crate::keys::KeyShape;
@@ -176,7 +176,7 @@ impl Plan {
         let page_bytes = rng.pick(&[4 * KIB, 4 * KIB, 8 * KIB, 16 * KIB, 64 * KIB]);
         let first = rng.pick(&[12 * KIB, 12 * KIB, 16 * KIB, 64 * KIB, 1_024 * KIB]);
         let growth = rng.pick(&[1, 1, 2, 16]);
-        ShardConfig {
+        let mut config = ShardConfig {
             memory_bytes,
             page_bytes,
             segment_bytes_first: lightning_io::to_u64(first),
@@ -187,7 +187,17 @@ impl Plan {
                 Duration::from_millis(50),
             ]),
             mark_interval: rng.pick(&[Duration::from_micros(100), Duration::from_millis(10)]),
-        }
+            compression: Compression::None,
+        };
+        config.compression = rng.pick(&[
+            Compression::None,
+            Compression::Lz4,
+            Compression::Zstd { level: 1 },
+            Compression::Snappy,
+            Compression::Adaptive,
+            Compression::Adaptive,
+        ]);
+        config
     }
 
     /// The settings of a world.

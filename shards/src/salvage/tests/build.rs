@@ -14,8 +14,8 @@ use crate::client::Client;
 use crate::superblock::{self, Checkpoint};
 use crate::tree::{TreeReader, WalkStep, large_value_extent};
 use crate::{
-    Durability, EntryFlags, FileOwner, Identity, KeyRange, KeyspaceId, Lsn, OpenMode, Ops, Request,
-    Router, Shard, ShardConfig, ShardId, StorageKey, finish_create, open_root,
+    Compression, Durability, EntryFlags, FileOwner, Identity, KeyRange, KeyspaceId, Lsn, OpenMode,
+    Ops, Request, Router, Shard, ShardConfig, ShardId, StorageKey, finish_create, open_root,
 };
 
 pub(super) const ROOT: &str = "db";
@@ -43,6 +43,7 @@ pub(super) fn config() -> ShardConfig {
     ShardConfig {
         memory_bytes: ShardConfig::MEMORY_BYTES_MIN * 32,
         page_bytes: 4096,
+        compression: Compression::Lz4,
         segment_bytes_first: 64 << 10,
         segment_bytes_max: 128 << 10,
         relaxed_interval: Duration::from_millis(1),

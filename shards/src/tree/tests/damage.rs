@@ -11,6 +11,7 @@ use crate::{Corruption, Error};
 const CONFIG: TreeConfig = TreeConfig {
     page_bytes: 4096,
     cache_bytes: 1 << 20,
+    compression: Compression::None,
 };
 
 /// Two levels and a large value, small enough to damage every byte of.

@@ -6,6 +6,7 @@ use crate::Error;
 const CONFIG: TreeConfig = TreeConfig {
     page_bytes: 4096,
     cache_bytes: 1 << 20,
+    compression: Compression::None,
 };
 
 fn batch(timestamp: u64, count: usize) -> Batch {

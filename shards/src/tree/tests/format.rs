@@ -8,10 +8,11 @@ use super::super::inner::{InnerBuilder, InnerSize};
 use super::super::leaf_builder::{LeafBuilder, LeafSize, separator};
 use super::super::page::{Fences, Page, seal};
 use super::*;
+use crate::Decompressor;
 
-type Row = (Vec<u8>, u64, EntryFlags, Vec<u8>);
+pub(super) type Row = (Vec<u8>, u64, EntryFlags, Vec<u8>);
 
-fn leaf_image(rows: &[Row], fences: Fences) -> IoBuf {
+pub(super) fn leaf_image(rows: &[Row], fences: Fences) -> IoBuf {
     let size = LeafSize {
         count: rows.len(),
         key_bytes: rows.iter().map(|row| row.0.len()).sum(),
@@ -43,18 +44,19 @@ fn inner_image(children: &[(Vec<u8>, PageRef)], fences: Fences) -> IoBuf {
     builder.finish().0
 }
 
-fn row(key: &[u8], timestamp: u64, value: &[u8]) -> Row {
+pub(super) fn row(key: &[u8], timestamp: u64, value: &[u8]) -> Row {
     (key.to_vec(), timestamp, EntryFlags::VALUE, value.to_vec())
 }
 
 fn sealed(mut image: IoBuf, level: u8) -> (Page, PageRef, Vec<u8>) {
     let reference = seal(&mut image, OWNER, 7);
     let bytes = image.to_vec();
-    (
-        Page::open(image, OWNER, reference, level).unwrap(),
-        reference,
-        bytes,
-    )
+    (opened(image, reference, level).unwrap(), reference, bytes)
+}
+
+pub(super) fn opened(bytes: IoBuf, reference: PageRef, level: u8) -> Result<Page, String> {
+    let decompressor = &mut Decompressor::default();
+    Page::open(bytes, OWNER, reference, level, decompressor, IoBuf::zeroed)
 }
 
 const FENCES: Fences<'static> = Fences {
@@ -198,18 +200,15 @@ fn flipped_bits_and_truncations_of_a_page_are_refused() {
         for at in 0..bytes.len() {
             let mut bad = IoBuf::from_slice(&bytes);
             bad[at] ^= 1 << (at % 8);
-            assert!(
-                Page::open(bad, OWNER, reference, level).is_err(),
-                "byte {at}"
-            );
+            assert!(opened(bad, reference, level).is_err(), "byte {at}");
         }
         for len in 0..bytes.len() {
             // A buffer is whole blocks; what is cut off reads as zeros.
             let cut = IoBuf::from_slice(&bytes[..len]);
             let is_whole = cut[..] == bytes[..];
-            assert_eq!(Page::open(cut, OWNER, reference, level).is_ok(), is_whole);
+            assert_eq!(opened(cut, reference, level).is_ok(), is_whole);
         }
-        assert!(Page::open(IoBuf::from_slice(&bytes), OWNER, reference, 1 - level).is_err());
+        assert!(opened(IoBuf::from_slice(&bytes), reference, 1 - level).is_err());
     }
 }
 
@@ -228,7 +227,7 @@ fn a_page_with_a_good_checksum_and_any_field_wrong_never_panics() {
                 bad[at] = [0, 1, 0x7f, 0xff, 64][random.below(5)];
             }
             let reference = seal(&mut bad, OWNER, 7);
-            let Ok(page) = Page::open(bad, OWNER, reference, level) else {
+            let Ok(page) = opened(bad, reference, level) else {
                 refused += 1;
                 continue;
             };
@@ -276,14 +275,14 @@ fn pages_have_the_documented_bytes() {
     let (_, reference, leaf) = sealed(leaf_image(&[row(b"ab", 0x0102, b"v")], fences), 0);
     assert_eq!(leaf[..4], reference.checksum.to_le_bytes());
     assert_eq!(leaf[..4], crc32fast::hash(&leaf[4..]).to_le_bytes());
-    let header = [b'L', b'D', b'B', b'P', 1, 0, 5, 0];
+    let header = [b'L', b'D', b'B', b'P', 0, 0, 5, 0];
     assert_eq!(leaf[4..12], header);
     assert_eq!(&leaf[12..28], b"0123456789abcdef");
     assert_eq!(leaf[28..40], [1, 0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(leaf[40..48], [2, 1, 0, 0, 0, 0, 0, 0]);
     assert_eq!(
         leaf[48..64],
-        [0, 0x10, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0]
+        [0, 0x10, 0, 0, 0, 0x10, 0, 0, 2, 0, 0, 0, 2, 0, 0, 0]
     );
     assert_eq!(&leaf[64..72], b"aaac\0\0\0\0");
     assert_eq!(&leaf[72..80], b"\0\0\0\0\0\0\0b");
@@ -302,7 +301,7 @@ fn pages_have_the_documented_bytes() {
     };
     let children = [(b"aa".to_vec(), child(1)), (b"ab".to_vec(), child(2))];
     let (_, _, inner) = sealed(inner_image(&children, fences), 1);
-    assert_eq!(inner[8..10], [2, 1]);
+    assert_eq!(inner[8..10], [0, 1]);
     assert_eq!(&inner[72..80], b"\0\0\0\0\0\0\0b");
     assert_eq!(inner[80..96], child(1).encode());
     assert_eq!(inner[96..112], child(2).encode());

@@ -1,5 +1,6 @@
 //! The tree as its users meet it, in a world of memory.
 
+mod compression;
 mod damage;
 mod env;
 mod faults;
@@ -15,7 +16,9 @@ use futures_executor::block_on;
 use self::env::TestEnv;
 use super::verify::TreeReport;
 use super::{Lookup, Tree, TreeConfig, TreeState};
-use crate::{DatabaseId, Entry, EntryFlags, EntrySource, FileOwner, Result, ShardId, Timestamp};
+use crate::{
+    Compression, DatabaseId, Entry, EntryFlags, EntrySource, FileOwner, Result, ShardId, Timestamp,
+};
 
 const OWNER: FileOwner = FileOwner {
     database: DatabaseId(*b"0123456789abcdef"),
@@ -100,6 +103,7 @@ fn config(page_bytes: usize, cache_bytes: usize) -> TreeConfig {
     TreeConfig {
         page_bytes,
         cache_bytes,
+        compression: Compression::None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Random batches against a `BTreeMap`.
 
+use super::compression::SETTINGS;
 use super::*;
 
 /// What a run of random batches looks like.
@@ -97,6 +98,25 @@ fn small_pages_agree_with_a_map() {
             keys: 4000,
             key_bytes: 40,
             value_bytes: 3000,
+        }
+        .run();
+    }
+}
+
+#[test]
+fn compressed_pages_agree_with_a_map() {
+    for (compression, seed) in SETTINGS.into_iter().zip(200..) {
+        Shape {
+            seed,
+            config: TreeConfig {
+                compression,
+                ..config(16 << 10, 1 << 20)
+            },
+            rounds: 8,
+            batch: 3000,
+            keys: 8000,
+            key_bytes: 300,
+            value_bytes: 6000,
         }
         .run();
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use lightning_io::Env;
 use lightning_io::sim::{Image, Rng, SimConfig, World};
-use lightning_shards::{Durability, OpenMode, Ops, Router, ShardConfig, StorageKey};
+use lightning_shards::{Compression, Durability, OpenMode, Ops, Router, ShardConfig, StorageKey};
 
 use crate::database::{Database, Opening, Site};
 use crate::keys::{KEYSPACE, Keys};
@@ -63,6 +63,8 @@ pub(crate) fn config() -> ShardConfig {
     ShardConfig {
         memory_bytes: ShardConfig::MEMORY_BYTES_MIN,
         page_bytes: 4 << 10,
+        // The layout of what a page holds is read from its bytes.
+        compression: Compression::None,
         segment_bytes_first: 16 << 10,
         segment_bytes_max: 32 << 10,
         relaxed_interval: Duration::from_millis(5),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use lightning_db::ShardStats;
+use lightning_db::{Codec, PageCount, ShardStats};
 use serde_json::{Map, Value};
 
 use super::with_database;
@@ -63,6 +63,7 @@ pub(super) fn run(path: &Path, json: bool) -> Result<(), CliError> {
     } else {
         out.line(format_args!("{}\n", path.display()))?;
         out.line(table(&HOLDS, &stats.shards))?;
+        out.line(pages_table(&stats.shards))?;
         out.bytes(table(&DID, &stats.shards).as_bytes())?;
     }
     out.flush()
@@ -74,6 +75,7 @@ fn to_json(path: &Path, shards: &[ShardStats]) -> Value {
             .iter()
             .chain(&DID)
             .map(|figure| (figure.name.to_owned(), total(figure, shards).into()))
+            .chain([("pages".to_owned(), pages_json(shards))])
             .collect()
     };
     let each = shards.iter().map(|shard| {
@@ -93,7 +95,7 @@ fn total(figure: &Figure, shards: &[ShardStats]) -> u64 {
         .fold(0, |sum, shard| sum.saturating_add((figure.of)(shard)))
 }
 
-/// A line for each shard and one for all, columns aligned to the right.
+/// A line for each shard and one for all.
 fn table(figures: &[Figure], shards: &[ShardStats]) -> String {
     let heading = std::iter::once("shard".to_owned())
         .chain(figures.iter().map(|figure| figure.heading.to_owned()));
@@ -110,10 +112,71 @@ fn table(figures: &[Figure], shards: &[ShardStats]) -> String {
         .iter()
         .map(|figure| total(figure, shards).to_string());
     rows.push(std::iter::once("all".to_owned()).chain(totals).collect());
+    aligned(&rows)
+}
+
+/// The name of a codec in JSON and in tables.
+fn name(codec: Codec) -> &'static str {
+    match codec {
+        Codec::Raw => "raw",
+        Codec::Lz4 => "lz4",
+        Codec::Zstd => "zstd",
+        Codec::Snappy => "snappy",
+    }
+}
+
+/// The pages of all shards that are stored with one codec.
+fn pages(codec: Codec, shards: &[ShardStats]) -> PageCount {
+    let of = |figure: fn(&PageCount) -> u64| {
+        let figures = shards.iter().map(|shard| figure(&shard.pages.of(codec)));
+        figures.fold(0, u64::saturating_add)
+    };
+    PageCount {
+        pages: of(|count| count.pages),
+        stored_bytes: of(|count| count.stored_bytes),
+        raw_bytes: of(|count| count.raw_bytes),
+    }
+}
+
+fn pages_json(shards: &[ShardStats]) -> Value {
+    let each = Codec::ALL.iter().map(|&codec| {
+        let count = pages(codec, shards);
+        let fields = [
+            ("pages", count.pages),
+            ("stored_bytes", count.stored_bytes),
+            ("raw_bytes", count.raw_bytes),
+        ];
+        let fields = fields.map(|(name, figure)| (name.to_owned(), figure.into()));
+        let fields: Map<String, Value> = fields.into_iter().collect();
+        (name(codec).to_owned(), Value::Object(fields))
+    });
+    Value::Object(each.collect())
+}
+
+/// A line for each codec: how the trees' pages are stored, and what that saves.
+fn pages_table(shards: &[ShardStats]) -> String {
+    let heading = ["codec", "pages", "stored bytes", "uncompressed"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    for codec in Codec::ALL {
+        let count = pages(codec, shards);
+        let figures = [count.pages, count.stored_bytes, count.raw_bytes];
+        let cells = figures.iter().map(u64::to_string);
+        rows.push(
+            std::iter::once(name(codec).to_owned())
+                .chain(cells)
+                .collect(),
+        );
+    }
+    aligned(&rows)
+}
+
+/// Rows of cells as lines, columns aligned to the right.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..=figures.len()).map(width).collect();
+    let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for row in &rows {
+    for row in rows {
         for (column, (cell, &width)) in row.iter().zip(&widths).enumerate() {
             let gap = if column == 0 { "" } else { "  " };
             write!(text, "{gap}{cell:>width$}").expect("a string takes what is written to it");
