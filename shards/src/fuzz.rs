@@ -39,6 +39,8 @@ pub struct Decoder {
     pub make: fn(Draw<'_>) -> Vec<u8>,
     /// Puts the checksums of changed bytes right, as far as the bytes still say where they are.
     pub repair: fn(&mut [u8]),
+    /// What any bytes may decompress to at the most.
+    pub inflated_bytes_max: usize,
     /// Decodes, and checks what comes of it.
     pub check: fn(&[u8]) -> Verdict,
 }
@@ -48,18 +50,21 @@ pub const DECODERS: &[Decoder] = &[
     Decoder {
         name: "block_frame",
         make: make_frame,
+        inflated_bytes_max: 0,
         repair: |bytes| repair_block(bytes, FRAME_MAGIC),
         check: check_frame,
     },
     Decoder {
         name: "identity",
         make: make_identity,
+        inflated_bytes_max: 0,
         repair: |bytes| repair_block(bytes, identity::MAGIC),
         check: check_identity,
     },
     Decoder {
         name: "superblock",
         make: make_superblock,
+        inflated_bytes_max: 0,
         repair: |bytes| repair_block(bytes, superblock::MAGIC),
         check: check_superblock,
     },

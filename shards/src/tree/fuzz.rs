@@ -6,20 +6,23 @@ use lightning_io::{IoBuf, to_u32, to_u64, to_usize};
 
 use super::address::{Extent, PageRef, UNIT_BYTES};
 use super::blob::{self, BlobHeader, BlobKind, BlobRef};
+use super::census::PagesByCodec;
 use super::file_header;
 use super::inner::{InnerBuilder, InnerPage, InnerSize};
 use super::leaf::LeafPage;
 use super::leaf_builder::{LeafBuilder, LeafSize};
+use super::packer::Packer;
 use super::page::{self, Fences, PAGE_BYTES_MAX, Page};
 use super::space::{Bitmap, Space};
 use super::state::TreeState;
 use super::wire::{put, u32_at, u64_at, usize_at};
 use crate::fuzz::{Decoder, Draw, OWNER, Verdict, byte, noise, number, refused};
-use crate::{Entry, EntryFlags, StorageKey, Timestamp};
+use crate::{Codec, Compression, Decompressor, Entry, EntryFlags, StorageKey, Timestamp};
 
 pub(crate) const STATE: Decoder = Decoder {
     name: "tree_state",
     make: make_state,
+    inflated_bytes_max: 0,
     repair: |_| (),
     check: check_state,
 };
@@ -27,6 +30,7 @@ pub(crate) const STATE: Decoder = Decoder {
 pub(crate) const FILE_HEADER: Decoder = Decoder {
     name: "tree_file_header",
     make: make_file_header,
+    inflated_bytes_max: 0,
     repair: repair_file_header,
     check: check_file_header,
 };
@@ -35,6 +39,7 @@ pub(crate) const LEAF: Decoder = Decoder {
     name: "leaf",
     make: make_leaf,
     repair: repair_page,
+    inflated_bytes_max: PAGE_BYTES_MAX,
     check: |bytes| check_page(bytes, check_leaf),
 };
 
@@ -42,12 +47,14 @@ pub(crate) const INNER: Decoder = Decoder {
     name: "inner_page",
     make: make_inner,
     repair: repair_page,
+    inflated_bytes_max: PAGE_BYTES_MAX,
     check: |bytes| check_page(bytes, check_inner),
 };
 
 pub(crate) const BLOB: Decoder = Decoder {
     name: "blob",
     make: make_blob,
+    inflated_bytes_max: 0,
     repair: repair_blob,
     check: check_blob,
 };
@@ -55,6 +62,7 @@ pub(crate) const BLOB: Decoder = Decoder {
 pub(crate) const SPACE_MAP: Decoder = Decoder {
     name: "space_map",
     make: make_space_map,
+    inflated_bytes_max: 0,
     repair: |_| (),
     check: check_space_map,
 };
@@ -63,19 +71,26 @@ pub(crate) fn make_state(draw: Draw<'_>) -> Vec<u8> {
     let mut state = TreeState::EMPTY;
     if draw(5) > 0 {
         let file_units = 20 + draw(1 << 30);
+        let root = PageRef {
+            unit: 1 + draw(file_units - 10),
+            len_bytes: 4096 * (1 + to_u32(to_usize(draw(4)))),
+            checksum: to_u32(to_usize(draw(1 << 32))),
+        };
+        let mut pages = PagesByCodec::NONE;
+        for _ in 0..=draw(5) {
+            let codec = Codec::ALL[to_usize(draw(4))];
+            pages.add(codec, root, 4096 * (4 + to_usize(draw(4))));
+        }
         state = TreeState {
-            root: PageRef {
-                unit: 1 + draw(file_units - 10),
-                len_bytes: 4096 * (1 + to_u32(to_usize(draw(4)))),
-                checksum: to_u32(to_usize(draw(1 << 32))),
-            },
+            root,
+            pages,
             space_map: BlobRef {
                 unit: 1 + draw(file_units - 10),
                 content_bytes: to_u32(to_usize(draw(9000))),
                 checksum: to_u32(to_usize(draw(1 << 32))),
             },
             entries: number(draw),
-            live_bytes: number(draw),
+            live_bytes: pages.total().stored_bytes + number(draw) / 2,
             file_units,
             height: 1 + byte(draw) % super::state::HEIGHT_MAX,
         };
@@ -142,9 +157,10 @@ fn make_leaf(draw: Draw<'_>) -> Vec<u8> {
     for key in &keys {
         let mut timestamp = 1 + number(draw) / 2;
         for _ in 0..=draw(3) {
-            let (flags, value) = match draw(5) {
+            let (flags, value) = match draw(6) {
                 0 => (EntryFlags::TOMBSTONE, Vec::new()),
                 1 => (EntryFlags::OVERFLOW, BlobRef::NONE.encode().to_vec()),
+                2 => (EntryFlags::VALUE, vec![byte(draw); to_usize(draw(900))]),
                 _ => (EntryFlags::VALUE, noise(draw, 90)),
             };
             entries.push((key, timestamp, flags, value));
@@ -175,9 +191,26 @@ fn make_leaf(draw: Draw<'_>) -> Vec<u8> {
             value,
         });
     }
-    let (mut page, _) = builder.finish();
-    page::seal(&mut page, OWNER, 1 + draw(1000));
-    page.to_vec()
+    let (page, _) = builder.finish();
+    let mut stored = pack(&page, 0, draw);
+    page::seal(&mut stored, OWNER, 1 + draw(1000));
+    stored
+}
+
+/// A page as it is stored with any of the settings.
+fn pack(page: &[u8], level: u8, draw: Draw<'_>) -> Vec<u8> {
+    let setting = match draw(5) {
+        0 => Compression::None,
+        1 => Compression::Lz4,
+        2 => Compression::Snappy,
+        3 => Compression::Adaptive,
+        _ => Compression::Zstd { level: 1 },
+    };
+    let mut packer = Packer::new(setting);
+    match packer.pack(page, level) {
+        Some(packed) => packer.bytes()[packed.range].to_vec(),
+        None => page.to_vec(),
+    }
 }
 
 fn make_inner(draw: Draw<'_>) -> Vec<u8> {
@@ -205,9 +238,10 @@ fn make_inner(draw: Draw<'_>) -> Vec<u8> {
         };
         builder.push(key, child, Timestamp(number(draw)));
     }
-    let (mut page, _) = builder.finish();
-    page::seal(&mut page, OWNER, 1 + draw(1000));
-    page.to_vec()
+    let (page, _) = builder.finish();
+    let mut stored = pack(&page, level, draw);
+    page::seal(&mut stored, OWNER, 1 + draw(1000));
+    stored
 }
 
 /// Whether a page of this length is ever read.
@@ -232,7 +266,20 @@ fn check_page(bytes: &[u8], check: fn(&Page)) -> Verdict {
         len_bytes: to_u32(bytes.len()),
         checksum: u32_at(bytes, 0),
     };
-    match Page::open(IoBuf::from_slice(bytes), OWNER, reference, bytes[9]) {
+    let allocate = |len| {
+        assert!(len <= PAGE_BYTES_MAX, "no claim takes more than a page");
+        IoBuf::zeroed(len)
+    };
+    let mut decompressor = Decompressor::default();
+    let stored = IoBuf::from_slice(bytes);
+    match Page::open(
+        stored,
+        OWNER,
+        reference,
+        bytes[9],
+        &mut decompressor,
+        allocate,
+    ) {
         Ok(page) => {
             check(&page);
             Verdict::Accepted {

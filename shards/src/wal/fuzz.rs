@@ -14,6 +14,7 @@ use crate::{EntryFlags, KeyspaceId, Lsn, SegmentId, StorageKey, Timestamp};
 pub(crate) const SEGMENT_HEADER: Decoder = Decoder {
     name: "segment_header",
     make: make_segment_header,
+    inflated_bytes_max: 0,
     repair: |bytes| repair_block(bytes, segment::MAGIC),
     check: check_segment_header,
 };
@@ -21,6 +22,7 @@ pub(crate) const SEGMENT_HEADER: Decoder = Decoder {
 pub(crate) const RECORD_HEADER: Decoder = Decoder {
     name: "record_header",
     make: |draw| make_record(draw)[..HEADER_BYTES].to_vec(),
+    inflated_bytes_max: 0,
     repair: repair_record_header,
     check: check_record_header,
 };
@@ -28,6 +30,7 @@ pub(crate) const RECORD_HEADER: Decoder = Decoder {
 pub(crate) const RECORD: Decoder = Decoder {
     name: "record",
     make: make_record,
+    inflated_bytes_max: 0,
     repair: repair_record,
     check: check_record,
 };
@@ -35,6 +38,7 @@ pub(crate) const RECORD: Decoder = Decoder {
 pub(crate) const COMMIT: Decoder = Decoder {
     name: "commit",
     make: make_payload,
+    inflated_bytes_max: 0,
     repair: |_| (),
     check: |bytes| match check_payload(bytes) {
         Ok(()) => Verdict::Accepted { covered_bytes: 0 },

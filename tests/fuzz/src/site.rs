@@ -7,8 +7,8 @@ use lightning_io::sim::{SimConfig, SimEnv, SimLock, SimPort, SimSubmitter, World
 use lightning_io::{Env, JoinHandle, TaskClass};
 use lightning_shards::client::Client;
 use lightning_shards::{
-    Error, KeyspaceId, OpenMode, Request, Result, Root, Shard, ShardConfig, ShardId, finish_create,
-    open_root,
+    Compression, Error, KeyspaceId, OpenMode, Request, Result, Root, Shard, ShardConfig, ShardId,
+    finish_create, open_root,
 };
 
 /// Where the database lives.
@@ -31,10 +31,12 @@ pub(crate) fn world_config() -> SimConfig {
 }
 
 /// Settings that make a few hundred keys split pages, fill memtables and recycle segments.
-pub(crate) fn shard_config() -> ShardConfig {
+fn shard_config(compression: Compression) -> ShardConfig {
     ShardConfig {
         memory_bytes: ShardConfig::MEMORY_BYTES_MIN,
-        page_bytes: 4 << 10,
+        compression,
+        // A page of a single unit is never compressed.
+        page_bytes: 8 << 10,
         segment_bytes_first: 12 << 10,
         segment_bytes_max: 48 << 10,
         relaxed_interval: Duration::from_millis(5),
@@ -48,17 +50,19 @@ pub(crate) struct Site {
     envs: Vec<SimEnv>,
     ports: Vec<SimPort<Request>>,
     submitters: Vec<SimSubmitter<Request>>,
+    compression: Compression,
 }
 
 impl Site {
     /// Room for so many shards; a database that has another number is opened as far as it goes.
-    pub(crate) fn new(world: &World, shards: usize) -> Self {
+    pub(crate) fn new(world: &World, shards: usize, compression: Compression) -> Self {
         let (ports, submitters) = world.mesh::<Request>(shards, SLOTS);
         Self {
             clients: world.client(),
             envs: (0..shards).map(|shard| world.env(shard)).collect(),
             ports,
             submitters,
+            compression,
         }
     }
 }
@@ -88,7 +92,7 @@ impl Database {
                 reason,
             });
         }
-        let config = shard_config();
+        let config = shard_config(site.compression);
         let mut shards = Vec::new();
         for (id, env) in identity.router().all().zip(&site.envs) {
             shards.push(open_shard(env, &identity, id, config, creating).await?);

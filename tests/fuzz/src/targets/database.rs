@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use lightning_io::sim::{CrashPoint, Image, Rng, World};
-use lightning_shards::{Durability, OpenMode, Ops, Result};
+use lightning_shards::{Compression, Durability, OpenMode, Ops, Result};
 
 use super::reseal::{Files, reseal};
 use super::visit::{self, Judge};
@@ -102,9 +102,9 @@ enum End {
 }
 
 impl Base {
-    fn make(shards: usize, keys: usize, end: End) -> Self {
+    fn make(shards: usize, keys: usize, compression: Compression, end: End) -> Self {
         let world = World::new(keys as u64, site::world_config());
-        let site = Site::new(&world, shards);
+        let site = Site::new(&world, shards, compression);
         let fill = async {
             let database = Database::open(site, OpenMode::Create).await?;
             let all: Vec<usize> = (0..keys).collect();
@@ -236,9 +236,9 @@ impl Base {
 impl DatabaseTarget {
     pub(crate) fn new() -> Self {
         let bases = vec![
-            Base::make(1, 60, End::Closed),
-            Base::make(2, 150, End::Killed),
-            Base::make(1, 700, End::PowerCut),
+            Base::make(1, 60, Compression::None, End::Closed),
+            Base::make(2, 150, Compression::Lz4, End::Killed),
+            Base::make(1, 700, Compression::Adaptive, End::PowerCut),
         ];
         Self { bases }
     }
@@ -304,7 +304,7 @@ fn changed_image(base: &Base, files: &Files) -> Image {
 /// A database that nothing was done to, for a test of what changes it.
 #[cfg(test)]
 pub(super) fn sound_files() -> Files {
-    Base::make(1, 700, End::Killed).files
+    Base::make(1, 700, Compression::None, End::Killed).files
 }
 
 #[cfg(test)]
@@ -315,7 +315,7 @@ mod tests {
     fn open_changed(base: &Base, mut files: Files) -> Option<String> {
         reseal(&mut files);
         let world = World::with_image(7, site::world_config(), changed_image(base, &files));
-        let site = Site::new(&world, base.shards);
+        let site = Site::new(&world, base.shards, Compression::None);
         let opened = async { Database::open(site, OpenMode::Open).await.map(drop) };
         let outcome = world.run(opened).expect("no panic and no endless loop");
         assert_eq!(world.task_panics(), [""; 0]);
@@ -325,7 +325,7 @@ mod tests {
     /// The memtable takes this for a mistake of its caller, and panics.
     #[test]
     fn a_log_whose_commits_go_back_in_time_is_damaged() {
-        let base = Base::make(1, 60, End::Killed);
+        let base = Base::make(1, 60, Compression::None, End::Killed);
         let mut files = base.files.clone();
         assert_eq!(open_changed(&base, files.clone()), None);
         // The last group of commits: the record of kind 1 with the highest number.
@@ -349,7 +349,7 @@ mod tests {
     /// The last header of such a file would lie across a block's end.
     #[test]
     fn a_spare_file_that_ends_within_a_block_is_not_taken_into_use() {
-        let base = Base::make(1, 60, End::Killed);
+        let base = Base::make(1, 60, Compression::None, End::Killed);
         let mut files = base.files.clone();
         let is_log = |path: &&PathBuf| path.to_string_lossy().contains("wal-");
         let path = files.keys().find(is_log).unwrap();

@@ -71,7 +71,7 @@ impl Target for DecoderTarget {
     }
 
     fn heap_bytes_max(&self, input_bytes: usize) -> usize {
-        HEAP_BYTES + HEAP_FACTOR * input_bytes
+        HEAP_BYTES + HEAP_FACTOR * (input_bytes + self.decoder.inflated_bytes_max)
     }
 
     fn is_fixed_length(&self) -> bool {

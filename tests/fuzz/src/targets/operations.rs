@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 use lightning_io::sim::{CrashPoint, Image, Rng, World};
-use lightning_shards::{Durability, Error, OpenMode, Ops, ShardId, StorageKey};
+use lightning_shards::{Compression, Durability, Error, OpenMode, Ops, ShardId, StorageKey};
 
 use crate::input::Input;
 use crate::site::{self, Database, KEYSPACE, Site};
@@ -257,6 +257,10 @@ impl Target for OperationsTarget {
         let input = RefCell::new(Input::new(input));
         let model = RefCell::new(Model::default());
         let shards = 1 + input.borrow_mut().below(3);
+        let compression = match shards {
+            2 => Compression::Adaptive,
+            _ => Compression::None,
+        };
         let mut image: Option<Image> = None;
         let mut ends = BTreeSet::new();
         for life in 0..LIVES_MAX {
@@ -266,7 +270,7 @@ impl Target for OperationsTarget {
                 None => World::new(seed, config),
                 Some(image) => World::with_image(seed, config, image),
             };
-            let site = Site::new(&world, shards);
+            let site = Site::new(&world, shards, compression);
             let cut = u64::from(input.borrow_mut().byte());
             // Half of the lives are cut off somewhere, if they last that long.
             let cut = if cut < 128 {

@@ -3,7 +3,8 @@
 //!
 //! Written from the pages of `docs/format`, without the engine's code. A page's or blob's checksum
 //! is repeated in the references to it, and a record's in its successor; each round puts right what
-//! the last one changed, up to the superblock, which ends it.
+//! the last one changed, up to the superblock, which ends it. References inside of compressed pages
+//! stay as they are; pages that have any are mostly of one unit, and those are never compressed.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -75,7 +76,8 @@ fn reseal_block(file: &mut [u8], at: usize) -> Option<Change> {
         }
         [b'L', b'R', b'E', b'C', ..] => reseal_record(rest),
         [_, _, _, _, b'L', b'D', b'B', b'P'] => {
-            let len = len_at(rest, 48);
+            let stored = len_at(rest, 52);
+            let len = stored.checked_next_multiple_of(BLOCK)?;
             reseal_extent(rest, len, len)
         }
         [_, _, _, _, b'L', b'D', b'B', b'X'] => {
@@ -157,7 +159,10 @@ mod tests {
         let superblock = tree.with_file_name("superblock");
         let leaves: Vec<usize> = (BLOCK..sound[&tree].len())
             .step_by(BLOCK)
-            .filter(|at| sound[&tree][at + 4..at + 10] == *b"LDBP\x01\0")
+            .filter(|at| {
+                let page = &sound[&tree][*at..];
+                page[4..8] == *b"LDBP" && page[9] == 0
+            })
             .collect();
         // Some leaves are of older trees, to which no superblock leads.
         let reaches = |leaf: &&usize| {

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use lightning_io::sim::{Image, World};
 use lightning_shards::fuzz::salvaged;
-use lightning_shards::{OpenMode, Ops, Result, Salvage, SalvageConfig, Sink, StorageKey};
+use lightning_shards::{
+    Compression, OpenMode, Ops, Result, Salvage, SalvageConfig, Sink, StorageKey,
+};
 
 use super::database::{is_a_value, key, write};
 use crate::site::{self, Database, KEYSPACE, ROOT, Site};
@@ -76,7 +78,7 @@ pub(super) fn visit(
     judge: &mut Judge,
 ) -> std::result::Result<Verdict, String> {
     let world = World::with_image(7, site::world_config(), image);
-    let site = Site::new(&world, shards);
+    let site = Site::new(&world, shards, Compression::Adaptive);
     let mut found = None;
     let outcome = world.run(ask(site, keys, judge, &mut found));
     match outcome.map_err(|failure| failure.to_string())? {
