@@ -70,6 +70,7 @@ impl<E: Env> Shard<E> {
             tree,
             superblock,
             table: empty_memtable(config),
+            last: Timestamp::ZERO,
             newest: start.newest,
             records: 0,
             stuck: None,
@@ -125,6 +126,8 @@ struct Recovery<E: Env> {
     tree: Tree<E>,
     superblock: Superblock<E::File>,
     table: SharedMemtable,
+    /// The timestamp of the last commit that was replayed.
+    last: Timestamp,
     /// The newest commit timestamp seen.
     newest: Timestamp,
     records: u64,
@@ -158,6 +161,14 @@ impl<E: Env> Recovery<E> {
                 let what = format!("a commit belongs to transaction {}", commit.txn);
                 return Err(replay.damage(what));
             }
+            if commit.timestamp < self.last {
+                let what = format!(
+                    "a commit at {} follows one at {}",
+                    commit.timestamp, self.last
+                );
+                return Err(replay.damage(what));
+            }
+            self.last = commit.timestamp;
             self.newest = self.newest.max(commit.timestamp);
             for op in commit.ops() {
                 let op = op.map_err(|what| replay.damage(what.to_owned()))?;
