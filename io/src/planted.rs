@@ -81,6 +81,7 @@ bugs! {
 
     // Versions, reads and scans.
     "clock_restarts_low": "timestamps begin anew after a restart",
+    "count_holds_nothing": "a count is answered before what it counted is durable",
     "memtable_keeps_one_version": "a new version replaces the one that a scan's snapshot needs",
     "exists_counts_deleted": "a key in memory exists although its newest version is a deletion",
     "multi_get_holds_last": "a multi-get waits for the durability of its last value alone",
@@ -91,6 +92,7 @@ bugs! {
     "show_before_durable": "a read shows what a crash could take back",
 
     // Updates.
+    "swap_takes_any_value": "any value is as good as the expected one",
     "update_holds_nothing": "a relaxed update is answered before what it was made of is durable",
     "update_skips_memory": "what was written while an update's value was read is not looked at",
     "update_trusts_old_tree": "what an update read counts although another tree was published",

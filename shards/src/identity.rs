@@ -18,8 +18,8 @@
 //! as it says `being created` nothing was ever acknowledged, so the next creation may start over.
 //! `ready` is written to one copy after the other, each write durable: at any moment at least one
 //! copy is whole, and `ready` in either means that every shard's file is there. Opening syncs what
-//! it read and completes the copies: a stale `being created` must not outlive a rotten `ready`. A
-//! copy that does not read as `ready` is read twice.
+//! it read and completes the copies: a stale `being created` must not outlive a rotten `ready`. A copy
+//! that does not read as `ready` is read twice.
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ use crate::reread::read_judged;
 use crate::router::{Partitioning, Router};
 use crate::{Corruption, DatabaseId, Error, Place, Result};
 
-const MAGIC: [u8; 8] = *b"LDBIDENT";
+pub(crate) const MAGIC: [u8; 8] = *b"LDBIDENT";
 const DATABASE: usize = BODY;
 const SHARDS: usize = DATABASE + 16;
 const STATE: usize = SHARDS + 2;
@@ -80,7 +80,7 @@ impl Identity {
         self.router
     }
 
-    fn encode(&self, state: State, copy: u8, block: &mut [u8]) {
+    pub(crate) fn encode(&self, state: State, copy: u8, block: &mut [u8]) {
         put(block, DATABASE, &self.database.0);
         put(block, SHARDS, &self.router.shards().to_le_bytes());
         block[STATE] = match state {
@@ -92,7 +92,7 @@ impl Identity {
         block::seal(block, MAGIC);
     }
 
-    fn decode(block: &[u8], copy: u8) -> std::result::Result<(Self, State), BlockError> {
+    pub(crate) fn decode(block: &[u8], copy: u8) -> std::result::Result<(Self, State), BlockError> {
         block::check(block, MAGIC)?;
         let shards = get_u16(block, SHARDS);
         let state = match block[STATE] {
@@ -240,8 +240,7 @@ async fn read_copy<F: File>(
     let number = u8::try_from(copy).expect("there are two copies");
     let place = (to_u64(copy * BLOCK_BYTES), BLOCK_BYTES);
     let judge = |block: &[u8]| Identity::decode(block, number);
-    // An unfinished creation is started over, which removes what is there: believed when read
-    // twice.
+    // An unfinished creation is started over, which removes what is there: believed when read twice.
     let is_good = |found: &std::result::Result<(Identity, State), BlockError>| {
         matches!(found, Ok((_, State::Ready)))
     };
@@ -296,7 +295,7 @@ mod tests {
     fn the_bytes_are_the_documented_ones() {
         let block = block(0);
         assert_eq!(&block[..8], b"LDBIDENT");
-        assert_eq!(&block[8..12], &[3, 0, 0, 0]);
+        assert_eq!(&block[8..12], &[2, 0, 0, 0]);
         assert_eq!(&block[16..37], &[&[7; 16][..], &[4, 0, 2, 1, 0]].concat());
         assert!(block[37..].iter().all(|&byte| byte == 0));
     }

@@ -21,6 +21,9 @@ mod direction;
 mod entry;
 mod error;
 mod estimate;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod identity;
 mod memtable;
 mod message;

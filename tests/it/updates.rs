@@ -6,6 +6,7 @@ use std::thread;
 
 use futures_executor::block_on;
 use futures_util::future::join_all;
+use futures_util::poll;
 use lightning_db::{Batch, Builder, Change, Database, Durability, ErrorKind, VALUE_BYTES_MAX};
 
 use crate::scratch;
@@ -28,9 +29,13 @@ fn number(value: Option<&[u8]>) -> u64 {
 }
 
 fn one_more(value: Option<&[u8]>) -> Change {
-    let mut value = (number(value) + 1).to_le_bytes().to_vec();
+    Change::Put(one_more_of(number(value)))
+}
+
+fn one_more_of(number: u64) -> Vec<u8> {
+    let mut value = (number + 1).to_le_bytes().to_vec();
     value.resize(LARGE_BYTES, 0);
-    Change::Put(value)
+    value
 }
 
 /// Rows that take many times the memory of the database.
@@ -138,6 +143,30 @@ fn a_panic_in_a_function_is_its_callers_alone() {
         assert_eq!(error.kind(), ErrorKind::Panicked);
         db.put("k", "w").await.unwrap();
         assert_eq!(db.get("k").await.unwrap().as_deref(), Some(&b"w"[..]));
+        db.close().await.unwrap();
+    });
+}
+
+#[test]
+fn an_update_whose_caller_left_is_made_all_the_same() {
+    let directory = scratch();
+    let builder = small(&directory);
+    run("a caller that leaves", async move {
+        let db = builder.create().await.unwrap();
+        db.put("k", one_more_of(0)).await.unwrap();
+        for in_memory in [true, false] {
+            if !in_memory {
+                db.flush().await.unwrap();
+                fill(&db, 1).await;
+                db.flush().await.unwrap();
+            }
+            let before = number(db.get("k").await.unwrap().as_deref());
+            let mut update = Box::pin(db.update("k", one_more));
+            assert!(poll!(update.as_mut()).is_pending());
+            drop(update);
+            while number(db.get("k").await.unwrap().as_deref()) == before {}
+        }
+        assert_eq!(number(db.get("k").await.unwrap().as_deref()), 3);
         db.close().await.unwrap();
     });
 }

@@ -5,8 +5,8 @@
 //! 2. Open the tree that it points to: header and space map, no data.
 //! 3. Find the log's segments and read their headers.
 //! 4. Replay every record behind the checkpoint into a memtable, following the chain of hashes. A
-//!    memtable that fills up is applied to the tree on the way, so memory stays in its budget.
-//!    Where the tree is damaged or the disk is full, it stays in memory, beyond the budget.
+//!    memtable that fills up is applied to the tree on the way, so memory stays in its budget. Where
+//!    the tree is damaged or the disk is full, it stays in memory, beyond the budget.
 //! 5. Judge the end of the log: a torn tail is cut, rot is refused (see `wal::reader`).
 //! 6. Sync the segments that were read, let those below the checkpoint go, and take a fresh one
 //!    into use, with a new epoch.
@@ -70,6 +70,7 @@ impl<E: Env> Shard<E> {
             tree,
             superblock,
             table: empty_memtable(config),
+            last: Timestamp::ZERO,
             newest: start.newest,
             records: 0,
             stuck: None,
@@ -126,6 +127,8 @@ struct Recovery<E: Env> {
     tree: Tree<E>,
     superblock: Superblock<E::File>,
     table: SharedMemtable,
+    /// The timestamp of the last commit that was replayed.
+    last: Timestamp,
     /// The newest commit timestamp seen.
     newest: Timestamp,
     records: u64,
@@ -159,6 +162,14 @@ impl<E: Env> Recovery<E> {
                 let what = format!("a commit belongs to transaction {}", commit.txn);
                 return Err(replay.damage(what));
             }
+            if commit.timestamp < self.last {
+                let what = format!(
+                    "a commit at {} follows one at {}",
+                    commit.timestamp, self.last
+                );
+                return Err(replay.damage(what));
+            }
+            self.last = commit.timestamp;
             self.newest = self.newest.max(commit.timestamp);
             for op in commit.ops() {
                 let op = op.map_err(|what| replay.damage(what.to_owned()))?;

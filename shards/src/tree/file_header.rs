@@ -130,7 +130,7 @@ mod tests {
         assert_eq!(read(&unit), Ok(16384));
         assert_eq!(owner(&unit), Some(OWNER));
         assert_eq!(&unit[..8], b"LDBTREE\0");
-        assert_eq!(unit[12..16], [3, 0, 0, 0]);
+        assert_eq!(unit[12..16], [2, 0, 0, 0]);
         assert_eq!(unit[16..32], [7; 16]);
         assert_eq!(unit[32..40], [3, 0, 0, 0, 0, 0x40, 0, 0]);
         assert_eq!(unit[8..12], crc32fast::hash(&unit[12..]).to_le_bytes());

@@ -17,6 +17,8 @@ mod census;
 mod cursor;
 mod estimate;
 mod file_header;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod inner;
 mod leaf;
 mod leaf_builder;

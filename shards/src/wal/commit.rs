@@ -303,8 +303,17 @@ impl<'a> OpsIter<'a> {
             .filter(|&flags| flags == EntryFlags::VALUE || flags == EntryFlags::TOMBSTONE)
             .ok_or("an operation has unknown flags")?;
         let key_length = u64::from(key_word & ((1 << KEY_LENGTH_BITS) - 1));
+        let value_length = u64::from(get_u32(bytes, VALUE_LENGTH));
+        if !(1..=to_u64(KEY_BYTES_MAX)).contains(&key_length)
+            || value_length > to_u64(VALUE_BYTES_MAX)
+        {
+            return Err("an operation's key or value has a length that is never written");
+        }
+        if flags == EntryFlags::TOMBSTONE && value_length > 0 {
+            return Err("a deletion has a value");
+        }
         let key_end = to_u64(OP_HEADER_BYTES) + key_length;
-        let end = key_end + u64::from(get_u32(bytes, VALUE_LENGTH));
+        let end = key_end + value_length;
         if end > to_u64(bytes.len()) {
             return Err("an operation does not fit its commit");
         }
@@ -398,6 +407,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The memtable takes such lengths for mistakes of its caller, and panics.
+    #[test]
+    fn an_operation_beyond_the_bounds_of_a_batch_is_refused() {
+        let decoded = |flags: u32, key: usize, value: usize| {
+            let mut bytes = (to_u32(key) | flags << 24).to_le_bytes().to_vec();
+            bytes.extend_from_slice(&to_u32(value).to_le_bytes());
+            bytes.resize(OP_HEADER_BYTES + key + value, 7);
+            OpsIter { rest: &bytes }.all(|op| op.is_ok())
+        };
+        assert!(decoded(0, KEY_BYTES_MAX, 1) && decoded(0, 1, VALUE_BYTES_MAX));
+        assert!(!decoded(0, KEY_BYTES_MAX + 1, 1));
+        assert!(!decoded(0, 1, VALUE_BYTES_MAX + 1));
+        assert!(!decoded(0, 0, 1));
+        assert!(decoded(1, 1, 0) && !decoded(1, 1, 1));
     }
 
     #[test]

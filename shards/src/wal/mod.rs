@@ -18,6 +18,8 @@
 //! * After the first error of a write or a sync nothing more is written: the log is poisoned.
 
 mod commit;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod group;
 mod log;
 mod reader;

@@ -17,10 +17,11 @@
 //! syncs lied may bring back a state from before the last recovery, which has to be a cut all the
 //! same. A key that damage made unreadable leaves doubt about its value, as long as nobody writes it.
 
+mod counts;
 mod updates;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 use std::rc::Rc;
@@ -31,7 +32,7 @@ use lightning_shards::{Durability, Error, Result, Timestamp};
 use crate::answer::Answer;
 use crate::keys::{KeyId, Keys, TAG_BYTES, Value, describe};
 
-pub(crate) use updates::{PendingUpdate, Taken, Ticket};
+pub(crate) use updates::{PendingUpdate, Rule, Taken, Ticket};
 
 use updates::{Update, UpdateCounts};
 
@@ -453,30 +454,6 @@ impl Model {
     /// The last cut of a shard that has nothing behind what was known.
     pub(crate) fn cut_until(&self, shard: usize, known: &Known) -> Cut {
         self.shards[shard].known_until(known.0[shard])
-    }
-
-    /// The numbers of keys that a shard may have counted between two cuts, of those that `covers`
-    /// picks; none when some are in doubt.
-    pub(crate) fn counts(
-        &self,
-        shard: usize,
-        cuts: RangeInclusive<Cut>,
-        covers: impl Fn(KeyId) -> bool,
-    ) -> Option<BTreeSet<u64>> {
-        let history = &self.shards[shard];
-        let keys: Vec<KeyId> = history
-            .versions
-            .keys()
-            .copied()
-            .filter(|&key| covers(key))
-            .collect();
-        let count = |cut| {
-            keys.iter()
-                .filter(|&&key| history.value_at(key, cut).is_some())
-                .count()
-        };
-        let counts = cuts.map(|cut| lightning_io::to_u64(count(cut))).collect();
-        (!self.has_doubts(shard)).then_some(counts)
     }
 
     /// Everything up to the moment is durable.

@@ -1,10 +1,11 @@
 //! Scans of callers and the numbers of rows that they count, and the check of what came.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, RangeBounds, RangeInclusive};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join;
 use lightning_io::Env;
 use lightning_shards::client::Scanner;
 use lightning_shards::{Direction, Error};
@@ -238,7 +239,29 @@ impl Caller {
 
     /// Counts a range: each shard has as many of its keys as at some moment in between.
     pub(crate) async fn count_range(&mut self, step: &str) {
-        let (range, patience) = (self.draw_range(), self.draw_patience());
+        let range = self.draw_range();
+        self.count_in(step, &range).await;
+    }
+
+    /// Counts a key while it comes or goes, so that the number says whether it has.
+    pub(crate) async fn count_key(&mut self, step: &str) {
+        let key = self.draw_key();
+        let shard = self.scene.keys.shard(self.router(), key);
+        let is_there = self.scene.model.borrow().newest(shard, key).is_some();
+        let bytes = self.scene.keys.bytes(key).to_vec();
+        let range = (Bound::Included(bytes.clone()), Bound::Included(bytes));
+        let time = Duration::from_micros(self.rng.below(100));
+        let mut other = self.beside(0);
+        let write = other.write(step, vec![(key, (!is_there).then_some(100))]);
+        let count = async {
+            self.env.sleep(time).await;
+            self.count_in(step, &range).await;
+        };
+        join(Box::pin(write), Box::pin(count)).await;
+    }
+
+    async fn count_in(&mut self, step: &str, range: &(Bound<Vec<u8>>, Bound<Vec<u8>>)) {
+        let patience = self.draw_patience();
         let (from, to) = (as_slice(&range.0), as_slice(&range.1));
         let began = self.scene.model.borrow().visible();
         let counted = self.database.client.scan(KEYSPACE, from, to).count();
@@ -247,26 +270,85 @@ impl Caller {
             Some(Err(error)) => return self.scene.note_error(step, error),
             None => return,
         };
-        let (keys, model) = (&self.scene.keys, self.scene.model.borrow());
-        let ended = model.submitted_until();
+        self.scene.figures.borrow_mut().reads += 1;
+        let covers = |id| self.lies_within(id, (from, to));
+        let Some(parts) = self.counts_since(&began, covers) else {
+            return;
+        };
         let mut totals = BTreeSet::from([0]);
-        for shard in 0..usize::from(self.router().shards()) {
-            let cuts = began.cut(shard)..=model.cut_until(shard, &ended);
-            let covers = |id| RangeBounds::<[u8]>::contains(&(from, to), keys.bytes(id));
-            let Some(counts) = model.counts(shard, cuts, covers) else {
-                return;
-            };
+        for (_, counts) in &parts {
             let sums = totals
                 .iter()
                 .flat_map(|sum| counts.iter().map(move |count| sum + count));
             totals = sums.collect();
         }
-        self.scene.figures.borrow_mut().reads += 1;
         if !totals.contains(&counted) {
-            drop(model);
             let what = format!("{counted} keys were counted, expected one of {totals:?}");
+            return self.scene.violate(step, what);
+        }
+        // A refusal that nobody has heard of would be taken for a change that was counted.
+        let open = parts.iter().filter(|(_, counts)| counts.len() > 1);
+        if self.scene.faulty || open.count() > 1 {
+            return;
+        }
+        let known = |counts: &BTreeSet<u64>| counts.first().copied().filter(|_| counts.len() == 1);
+        let all_known: u64 = parts.iter().filter_map(|(_, counts)| known(counts)).sum();
+        let mut model = self.scene.model.borrow_mut();
+        for (shard, (cuts, counts)) in parts.into_iter().enumerate() {
+            let count = known(&counts).unwrap_or(counted - all_known);
+            model.counted(shard, cuts, covers, count);
+        }
+    }
+
+    /// Asks how much about lies in a range: never more than there can be, nor less than there is in
+    /// the whole.
+    pub(crate) async fn estimate(&mut self, step: &str) {
+        /// A key counts for itself in the tree and in each of two memtables.
+        const COPIES: usize = 3;
+        let (range, patience) = (self.draw_range(), self.draw_patience());
+        let (from, to) = (as_slice(&range.0), as_slice(&range.1));
+        let began = self.scene.model.borrow().visible();
+        let estimated = self.database.client.estimate(KEYSPACE, from, to);
+        let estimated = match self.wait(estimated, patience).await {
+            Some(Ok(estimated)) => estimated.entries,
+            Some(Err(error)) => return self.scene.note_error(step, error),
+            None => return,
+        };
+        let most = lightning_io::to_u64(COPIES * self.scene.keys.len());
+        let mut least = 0;
+        if (from, to) == (Bound::Unbounded, Bound::Unbounded)
+            && let Some(parts) = self.counts_since(&began, |_| true)
+        {
+            let fewest = parts.iter().filter_map(|(_, counts)| counts.first());
+            least = fewest.sum();
+        }
+        if !(least..=most).contains(&estimated) {
+            let what = format!("{estimated} keys were guessed, expected {least} to {most}");
             self.scene.violate(step, what);
         }
+    }
+
+    fn lies_within(&self, id: KeyId, range: (Bound<&[u8]>, Bound<&[u8]>)) -> bool {
+        RangeBounds::<[u8]>::contains(&range, self.scene.keys.bytes(id))
+    }
+
+    /// For each shard the cuts that an answer may show which was asked for at a moment and came just
+    /// now, and the numbers of keys there; none when some are in doubt.
+    fn counts_since(
+        &self,
+        began: &Moment,
+        covers: impl Fn(KeyId) -> bool,
+    ) -> Option<Vec<(RangeInclusive<usize>, BTreeSet<u64>)>> {
+        let model = self.scene.model.borrow();
+        let ended = model.submitted_until();
+        let counts_of = |shard| {
+            let cuts = began.cut(shard)..=model.cut_until(shard, &ended);
+            let counts = model.counts(shard, cuts.clone(), &covers)?;
+            Some((cuts, counts))
+        };
+        (0..usize::from(self.router().shards()))
+            .map(counts_of)
+            .collect()
     }
 }
 

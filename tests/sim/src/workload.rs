@@ -12,13 +12,11 @@ use futures_util::future::{Either, join_all, select};
 use lightning_io::Env;
 use lightning_io::sim::{Rng, SimEnv};
 use lightning_shards::client::Swap;
-use lightning_shards::{
-    Change, Corruption, Decide, Durability, Error, Mismatch, Ops, Router, StorageKey,
-};
+use lightning_shards::{Change, Corruption, Decide, Durability, Error, Ops, Router, StorageKey};
 
 use crate::database::Database;
 use crate::keys::{KEYSPACE, KeyId, Keys, Value, draw_value_bytes};
-use crate::model::{Claim, Model, Moment, PendingUpdate, PendingWrite, Recovered, Shown};
+use crate::model::{Claim, Model, Moment, PendingUpdate, PendingWrite, Recovered, Rule, Shown};
 use crate::plan::Habits;
 use crate::report::Figures;
 
@@ -148,7 +146,9 @@ impl Caller {
                 58..61 => self.exists(&step).await,
                 61..67 => self.get_many(&step).await,
                 67..69 => self.count_range(&step).await,
-                69..78 => self.scan(&step).await,
+                69..70 => self.count_key(&step).await,
+                70..71 => self.estimate(&step).await,
+                71..78 => self.scan(&step).await,
                 78..81 => self.flush(&step).await,
                 81..82 => self.verify(&step).await,
                 82..85 => self.stats(&step).await,
@@ -243,7 +243,7 @@ impl Caller {
     }
 
     /// Writes a batch; operations are keys with the length of the value, or none to delete.
-    async fn write(&mut self, step: &str, wanted: Vec<(KeyId, Option<usize>)>) {
+    pub(crate) async fn write(&mut self, step: &str, wanted: Vec<(KeyId, Option<usize>)>) {
         let durability = self.draw_durability();
         let patience = self.draw_patience();
         let number = self.scene.next_write.get();
@@ -310,13 +310,7 @@ impl Caller {
         let key = self.draw_key();
         let crowd = (0..6).map(|at| {
             let (updates, others) = (at % 2 == 0, [self.draw_key(), self.draw_key()]);
-            let mut one = Self {
-                scene: Rc::clone(&self.scene),
-                database: Rc::clone(&self.database),
-                env: self.env.clone(),
-                rng: Rng::stream(self.rng.next_u64(), at),
-                name: self.name.clone(),
-            };
+            let mut one = self.beside(at);
             async move {
                 let time = Duration::from_micros(one.rng.below(400));
                 one.env.sleep(time).await;
@@ -333,6 +327,17 @@ impl Caller {
         join_all(crowd).await;
     }
 
+    /// The same caller once more, with chance of its own, for what it does at the same time.
+    pub(crate) fn beside(&mut self, number: u64) -> Self {
+        Self {
+            scene: Rc::clone(&self.scene),
+            database: Rc::clone(&self.database),
+            env: self.env.clone(),
+            rng: Rng::stream(self.rng.next_u64(), number),
+            name: self.name.clone(),
+        }
+    }
+
     async fn update_key(&mut self, step: &str, key: KeyId) {
         let (durability, patience) = (self.draw_durability(), self.draw_patience());
         let number = self.scene.next_write.get();
@@ -341,22 +346,20 @@ impl Caller {
         let len = draw_value_bytes(self.scene.habits.big, &mut self.rng);
         let value = (!deletes).then(|| Value::new(number, 0, len));
         let new = value.map(Value::to_bytes);
+        let swaps = self.rng.coin();
+        let rule = self.draw_rule(key, swaps);
+        let met = Rc::new(Cell::new(None));
         let pending = PendingUpdate {
             key,
+            rule,
             value,
             durability,
+            met: Rc::clone(&met),
         };
         let expect = |model: &mut Model| model.expect_update(pending);
         let (client, bytes) = (&self.database.client, self.scene.keys.bytes(key));
-        let shard = self.scene.keys.shard(self.router(), key);
-        let outcome = if self.rng.coin() {
-            // Mostly what the key has once everything submitted is taken, so that some succeed.
-            let newest = self.scene.model.borrow().newest(shard, key);
-            let expected = if self.rng.below(6) == 0 {
-                None
-            } else {
-                newest.map(Value::to_bytes)
-            };
+        let outcome = if let Rule::IfEqual(expected) = rule {
+            let expected = expected.map(Value::to_bytes);
             let swap = Swap {
                 expected: expected.as_deref(),
                 new: new.as_deref(),
@@ -364,18 +367,20 @@ impl Caller {
             let swapped = client.compare_and_swap(KEYSPACE, bytes, swap, durability);
             let swapped = self.submit(expect, swapped, false);
             let swapped = self.wait(swapped, patience).await;
-            if let Some(Ok(Err(Mismatch { found }))) = &swapped
-                && found.as_deref() == expected.as_deref()
+            if let Some(Ok(swapped)) = &swapped
+                && met.get() != Some(swapped.is_ok())
             {
-                self.scene.violate(step, "a swap found what it expected");
+                let what = format!("the rule of a swap was met: {met:?}, it told {swapped:?}");
+                self.scene.violate(step, what);
             }
             swapped.map(|swapped| swapped.map(drop))
         } else {
-            let kind = self.rng.below(4);
-            let decide = Decide::new(move |found| match kind {
-                0 if found.is_some() => Change::Keep,
-                1 if found.is_none() => Change::Keep,
-                _ => Change::from(new),
+            let decide = Decide::new(move |found| {
+                if rule.is_met(found) {
+                    Change::from(new)
+                } else {
+                    Change::Keep
+                }
             });
             let updated = client.update(KEYSPACE, bytes, decide, durability);
             let updated = self.submit(expect, updated, false);
@@ -385,6 +390,22 @@ impl Caller {
         // Damage may be that of the value, or that which keeps memory from being flushed.
         if let Some(Err(error)) = outcome {
             self.scene.note_error(step, error);
+        }
+    }
+
+    /// When an update changes its key; a swap does when it finds some value, or none.
+    fn draw_rule(&mut self, key: KeyId, swaps: bool) -> Rule {
+        let kind = self.rng.below(6);
+        if swaps {
+            // Mostly what the key has once everything submitted is taken, so that some succeed.
+            let shard = self.scene.keys.shard(self.router(), key);
+            let newest = self.scene.model.borrow().newest(shard, key);
+            return Rule::IfEqual(newest.filter(|_| kind > 0));
+        }
+        match kind {
+            0 => Rule::IfAbsent,
+            1 => Rule::IfPresent,
+            _ => Rule::Always,
         }
     }
 

@@ -8,9 +8,10 @@
 //!    exactly these, so what the function saw is checked against exactly that cut, and what it
 //!    decided becomes a part at that place. Parts behind it were not taken yet: nobody has seen
 //!    them, and they move by one.
-//! 3. Its answer is that of its part, or a read of that cut if it changed nothing.
+//! 3. Its answer is that of its part, or a read of that cut if it changed nothing. Whether it had to
+//!    change anything follows from its rule and from what its function saw.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,15 +24,44 @@ use crate::keys::{KeyId, Value};
 /// Which update of a run.
 pub(crate) type Ticket = u64;
 
+/// When an update changes its key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rule {
+    /// Whatever it finds.
+    Always,
+    /// When it finds none.
+    IfAbsent,
+    /// When it finds any.
+    IfPresent,
+    /// When it finds this value, or none.
+    IfEqual(Option<Value>),
+}
+
+impl Rule {
+    /// Whether what was found has to be changed.
+    pub(crate) fn is_met(self, found: Option<&[u8]>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::IfAbsent => found.is_none(),
+            Self::IfPresent => found.is_some(),
+            Self::IfEqual(expected) => Shown::of(found).is(expected),
+        }
+    }
+}
+
 /// What an update is about to be, until it is submitted.
 #[derive(Debug, Clone)]
 pub(crate) struct PendingUpdate {
     /// Its key.
     pub key: KeyId,
-    /// The value that it may put.
+    /// When it changes it.
+    pub rule: Rule,
+    /// The value that it puts then, or none to delete.
     pub value: Option<Value>,
     /// When it counts as done.
     pub durability: Durability,
+    /// Whether the rule was met, once its function has run.
+    pub met: Rc<Cell<Option<bool>>>,
 }
 
 /// What a shard told when it ran a function.
@@ -116,21 +146,26 @@ impl Model {
         }
         let (shard, key) = (update.shard, update.pending.key);
         let history = &mut self.shards[shard];
+        history.note_refusals();
         let cut = history.cut_behind(taken.before);
         let shown = Shown::of(taken.found);
-        let value = match taken.change {
-            Change::Put(bytes) => update.pending.value.filter(|value| value.is(bytes)),
-            Change::Keep | Change::Delete => None,
+        let (met, value) = (
+            update.pending.rule.is_met(taken.found),
+            update.pending.value,
+        );
+        update.pending.met.set(Some(met));
+        let right = match taken.change {
+            Change::Keep => !met,
+            Change::Delete => met && value.is_none(),
+            Change::Put(bytes) => met && value.is_some_and(|value| value.is(bytes)),
         };
-        let changes = match taken.change {
-            Change::Keep => false,
-            Change::Delete => taken.found.is_some(),
-            Change::Put(_) => true,
-        };
+        // To delete what is not there changes nothing.
+        let changes = met && (value.is_some() || taken.found.is_some());
         self.update_counts.taken += 1;
         self.update_counts.overtaking += u64::from(cut < history.parts.len());
         let expected = (!history.shows(key, cut, shown)).then(|| history.value_at(key, cut));
         history.settle_doubt(key, cut, shown);
+        let value = value.filter(|_| changes);
         let part = changes.then(|| {
             let part = Part {
                 id: history.next_id(),
@@ -144,6 +179,10 @@ impl Model {
             history.insert(cut, part, (key, value))
         });
         update.effect = Some(Effect { cut, part, value });
+        if !right {
+            let what = format!("update {ticket} decided otherwise than by its rule");
+            return self.violate(what);
+        }
         if let Some(expected) = expected {
             let (name, found) = (self.keys.name(key), shown.describe());
             let what = format!(
@@ -166,10 +205,10 @@ impl Model {
         };
         let shard = update.shard;
         let Some(effect) = update.effect else {
-            return match answer {
-                Ok(_) => self.violate(format!("update {ticket} was done and never taken")),
-                Err(_) => {}
-            };
+            if answer.is_ok() {
+                self.violate(format!("update {ticket} was done and never taken"));
+            }
+            return;
         };
         let committed = match (answer, effect.part) {
             (Err(Error::Panicked { .. } | Error::Invalid { .. }), _) => {
@@ -228,19 +267,26 @@ impl Model {
 }
 
 impl History {
+    /// Takes note of parts that the shard has refused, although nobody has heard of it yet.
+    fn note_refusals(&mut self) {
+        for part in &mut self.parts[self.base..] {
+            let given = part.answer.as_ref();
+            let given = given.and_then(|answer| answer.borrow_mut().peek());
+            if let Some(Err(error)) = given
+                && !matches!(error, Error::MaybeCommitted { .. })
+            {
+                part.outcome = Outcome::Refused;
+            }
+        }
+    }
+
     /// The cut behind the first parts that were taken in this life, so many.
     fn cut_behind(&self, taken: usize) -> Cut {
-        let mut left = taken;
-        for (cut, part) in self.recent() {
-            if !part.was_or_will_be_taken() {
-                continue;
-            }
-            if left == 0 {
-                return cut - 1;
-            }
-            left -= 1;
-        }
-        self.parts.len()
+        let in_force = self.recent().filter(|(_, part)| part.is_in_force());
+        in_force
+            .map(|(cut, _)| cut - 1)
+            .nth(taken)
+            .unwrap_or(self.parts.len())
     }
 
     /// Puts a part behind a cut; nobody has seen what lies behind that.
@@ -258,20 +304,5 @@ impl History {
         let behind = versions.partition_point(|version| version.0 <= cut);
         versions.insert(behind, (cut + 1, value));
         id
-    }
-}
-
-impl Part {
-    /// Whether the shard takes it sooner or later, as far as was told.
-    fn was_or_will_be_taken(&self) -> bool {
-        let given = self
-            .answer
-            .as_ref()
-            .and_then(|answer| answer.borrow_mut().peek());
-        let refused = matches!(
-            given,
-            Some(Err(error)) if !matches!(error, Error::MaybeCommitted { .. })
-        );
-        self.is_in_force() && !refused
     }
 }
