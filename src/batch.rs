@@ -1,6 +1,9 @@
 //! Several writes in one.
 
-use lightning_shards::{DatabaseId, Error as Cause, KeyspaceId, Ops};
+use std::time::Duration;
+
+use lightning_shards::client::Target;
+use lightning_shards::{DatabaseId, Error as Cause, KeyspaceId, Ops, Ttl};
 
 use crate::{Error, Keyspace};
 
@@ -48,7 +51,27 @@ impl Batch {
         value: impl AsRef<[u8]>,
     ) -> &mut Self {
         self.bind(keyspace);
-        let added = self.ops.put(keyspace.id(), key.as_ref(), value.as_ref());
+        let target = keyspace.target();
+        let added = self.ops.put_to(target, key.as_ref(), value.as_ref());
+        self.note(added)
+    }
+
+    /// Adds a put to a keyspace of a value that expires: see [`Keyspace::put_with_ttl`].
+    pub fn put_in_with_ttl(
+        &mut self,
+        keyspace: &Keyspace,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> &mut Self {
+        self.bind(keyspace);
+        let added = Ttl::new(ttl).and_then(|ttl| {
+            let target = Target {
+                keyspace: keyspace.id(),
+                ttl: Some(ttl),
+            };
+            self.ops.put_to(target, key.as_ref(), value.as_ref())
+        });
         self.note(added)
     }
 

@@ -5,13 +5,14 @@ mod updates;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use lightning_io::mesh::Submitter;
-use lightning_shards::client::Client;
+use lightning_shards::client::{Client, Target};
 use lightning_shards::{
     DEFAULT_KEYSPACE_NAME, DatabaseId, Durability, KeyspaceId, KeyspaceOptions, KeyspaceRecord,
-    Ops, Request,
+    Ops, Request, Ttl,
 };
 
 use crate::Result;
@@ -53,6 +54,8 @@ pub struct Keyspace {
 struct Known {
     name: String,
     record: KeyspaceRecord,
+    /// How long what is written lives unless the write says otherwise.
+    ttl: Option<Ttl>,
 }
 
 /// What the catalogue says of a keyspace.
@@ -68,21 +71,34 @@ pub struct KeyspaceInfo {
 }
 
 impl Keyspace {
-    pub(crate) fn new(handle: &Arc<Handle>, name: &str, record: KeyspaceRecord) -> Self {
-        let name = name.to_owned();
-        Self {
+    /// # Errors
+    /// [`crate::ErrorKind::Invalid`] for options that nobody can have created it with.
+    pub(crate) fn new(handle: &Arc<Handle>, name: &str, record: KeyspaceRecord) -> Result<Self> {
+        let known = Known {
+            name: name.to_owned(),
+            ttl: record.options.default_ttl()?,
+            record,
+        };
+        Ok(Self {
             handle: Arc::clone(handle),
-            known: Arc::new(Known { name, record }),
-        }
+            known: Arc::new(known),
+        })
     }
 
     /// The keyspace that every database has.
     pub(crate) fn default_of(handle: &Arc<Handle>) -> Self {
-        let record = KeyspaceRecord {
-            id: KeyspaceId::DEFAULT,
-            options: KeyspaceOptions::default(),
+        let known = Known {
+            name: DEFAULT_KEYSPACE_NAME.to_owned(),
+            ttl: None,
+            record: KeyspaceRecord {
+                id: KeyspaceId::DEFAULT,
+                options: KeyspaceOptions::default(),
+            },
         };
-        Self::new(handle, DEFAULT_KEYSPACE_NAME, record)
+        Self {
+            handle: Arc::clone(handle),
+            known: Arc::new(known),
+        }
     }
 
     /// Its name.
@@ -103,6 +119,14 @@ impl Keyspace {
         self.known.record.id
     }
 
+    /// Where what is written goes, and how long it lives there.
+    pub(crate) fn target(&self) -> Target {
+        Target {
+            keyspace: self.id(),
+            ttl: self.known.ttl,
+        }
+    }
+
     /// The database that it is in.
     pub(crate) fn database(&self) -> DatabaseId {
         self.handle.id
@@ -116,7 +140,8 @@ impl Keyspace {
         self.handle.durability
     }
 
-    /// Writes one value. A key has 1 byte to 64 KiB, a value up to 64 MiB.
+    /// Writes one value. A key has 1 byte to 64 KiB, a value up to 64 MiB. In a keyspace with a
+    /// time to live it expires: see [`Keyspace::put_with_ttl`].
     ///
     /// # Errors
     /// [`crate::ErrorKind::Invalid`], [`crate::ErrorKind::Busy`], [`crate::ErrorKind::NoSpace`] or
@@ -130,7 +155,52 @@ impl Keyspace {
     /// Once polled, dropping the future drops the answer and not the write.
     pub async fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         let mut ops = Ops::default();
-        ops.put(self.id(), key.as_ref(), value.as_ref())?;
+        ops.put_to(self.target(), key.as_ref(), value.as_ref())?;
+        Ok(self.client().write(ops, self.durability()).await?)
+    }
+
+    /// Writes one value that expires a time after its commit, whatever the keyspace's own time is.
+    ///
+    /// From then on the key is not there, for every kind of read and for read-modify-write; flushes
+    /// let its space go. The time is judged by the clock of the key's shard, which does not go back
+    /// while the database is open. Of such a value there are up to 64 MiB less 8 bytes.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), lightning_db::Error> {
+    /// # futures_executor::block_on(async {
+    /// # let directory = tempfile::tempdir().expect("a temporary directory");
+    /// # let db = lightning_db::Database::create(directory.path().join("db")).await?;
+    /// use std::time::Duration;
+    ///
+    /// db.put_with_ttl("code", "4711", Duration::from_millis(20)).await?;
+    /// std::thread::sleep(Duration::from_millis(30));
+    /// assert_eq!(db.get("code").await?, None);
+    /// # db.close().await
+    /// # })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Keyspace::put`], and [`crate::ErrorKind::Invalid`] for a time of less than a
+    /// microsecond or more than about 142 years.
+    ///
+    /// # Durability
+    /// As for [`Keyspace::put`].
+    ///
+    /// # Cancel safety
+    /// As for [`Keyspace::put`].
+    pub async fn put_with_ttl(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<()> {
+        let mut ops = Ops::default();
+        let target = Target {
+            keyspace: self.id(),
+            ttl: Some(Ttl::new(ttl)?),
+        };
+        ops.put_to(target, key.as_ref(), value.as_ref())?;
         Ok(self.client().write(ops, self.durability()).await?)
     }
 

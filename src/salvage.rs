@@ -9,6 +9,7 @@ use std::path::Path;
 use futures_executor::block_on;
 use lightning_io::glommio::{ExecutorConfig, GlommioEnv};
 use lightning_io::mesh::Submitter;
+use lightning_io::to_u64;
 use lightning_shards::client::Client;
 use lightning_shards::{
     Corruption, Durability, Error as Cause, KeyspaceId, OpenMode, Ops, Place, Request, Salvage,
@@ -104,10 +105,11 @@ async fn copy(env: &GlommioEnv, from: &Path, to: &Path) -> Result<SalvageReport>
     let mut sink = Copy {
         client: database.client(),
         keyspace_max: KeyspaceId::DEFAULT,
+        expiring: 0,
     };
     let read = salvage.run(&SalvageConfig::default(), &mut sink).await;
     let outcome = match read {
-        Ok(report) => block_on(check(&database, &report))
+        Ok(report) => block_on(check(&database, &report, sink.expiring))
             .and_then(|()| block_on(sink.reserve_ids()))
             .map(|()| report),
         Err(error) => Err(error.into()),
@@ -122,14 +124,16 @@ async fn copy(env: &GlommioEnv, from: &Path, to: &Path) -> Result<SalvageReport>
     Ok(report)
 }
 
-/// Proves that the copy is on disk, sound, and as large as what was read.
-async fn check(copy: &Database, report: &SalvageReport) -> Result<()> {
+/// Proves that the copy is on disk, sound, and as large as what was read, but for what has expired
+/// since.
+async fn check(copy: &Database, report: &SalvageReport, expiring: u64) -> Result<()> {
     copy.flush().await?;
     let verified = copy.verify().await?;
     if let Some(damage) = verified.damages.into_iter().next() {
         return Err(Cause::Corruption(Box::new(damage)).into());
     }
-    if verified.entries == report.entries() {
+    let lasting = report.entries() - expiring;
+    if (lasting..=report.entries()).contains(&verified.entries) {
         return Ok(());
     }
     let place = Place {
@@ -151,6 +155,8 @@ struct Copy<'a> {
     client: &'a Client<Submitter<Request>>,
     /// The highest number of a keyspace that has keys.
     keyspace_max: KeyspaceId,
+    /// Entries that expire, and may not be there any more.
+    expiring: u64,
 }
 
 impl Copy<'_> {
@@ -166,6 +172,7 @@ impl Copy<'_> {
 
 impl Sink for Copy<'_> {
     async fn write(&mut self, puts: Ops) -> lightning_shards::Result<()> {
+        self.expiring += to_u64(puts.expiring());
         self.keyspace_max = puts
             .keyspace_max()
             .max(Some(self.keyspace_max))

@@ -100,6 +100,9 @@ bugs! {
     // Keyspaces.
     "delete_one_piece": "a deletion of a range ends after its first piece",
     "drop_not_resumed": "a drop that a crash cut short is not finished by the next opening",
+    "expired_uncovers_older": "a flush leaves out what has expired, and what is older comes back",
+    "expired_value_shown": "a read of memory shows a value whose time is over",
+    "ttl_from_read": "a time to live counts from the read, and never ends",
     "handle_outlives_drop": "handles on a keyspace that was dropped are not refused",
     "keyspace_id_reused": "a new keyspace may get the number of another",
     "recreate_keeps_keys": "a keyspace whose drop was cut short comes back when its name is used",

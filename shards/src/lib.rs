@@ -37,6 +37,7 @@ mod stats;
 mod stored_range;
 mod superblock;
 mod tree;
+mod ttl;
 mod types;
 mod verify;
 mod wal;
@@ -62,6 +63,7 @@ pub use shard::{Probe, Shard, Version};
 pub use stats::ShardStats;
 pub use stored_range::StoredRange;
 pub use tree::{PageCount, PagesByCodec};
+pub use ttl::Ttl;
 pub use types::{
     BATCH_BYTES_MAX, DatabaseId, FileOwner, KEY_BYTES_MAX, KeyspaceId, Lsn, SegmentId, ShardId,
     StorageKey, Timestamp, TxnId, VALUE_BYTES_MAX,

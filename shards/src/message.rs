@@ -9,7 +9,7 @@ use futures_channel::oneshot;
 use crate::stats::ShardStats;
 use crate::verify::VerifyReport;
 use crate::wal::Ops;
-use crate::{Direction, KeyspaceId, Result, ShardId, StorageKey, StoredRange, Timestamp};
+use crate::{Direction, KeyspaceId, Result, ShardId, StorageKey, StoredRange, Timestamp, Ttl};
 
 /// Where an answer goes. A request that is dropped unanswered reads as [`crate::Error::Closed`].
 pub type Reply<T> = oneshot::Sender<Result<T>>;
@@ -23,6 +23,24 @@ pub enum Durability {
     /// When it is in memory: it reaches the disk within the database's relaxed interval, and a
     /// crash before that loses it, whole, together with every relaxed write of its shard after it.
     Relaxed,
+}
+
+/// Where a value goes, and how long it lives there; for ever when that is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// The keyspace.
+    pub keyspace: KeyspaceId,
+    /// The time to live of what is written.
+    pub ttl: Option<Ttl>,
+}
+
+impl From<KeyspaceId> for Target {
+    fn from(keyspace: KeyspaceId) -> Self {
+        Self {
+            keyspace,
+            ttl: None,
+        }
+    }
 }
 
 /// How much of a key a read tells.
@@ -161,7 +179,7 @@ pub enum Owner {
 /// What a piece of a deletion did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeletedPiece {
-    /// Keys that it deleted.
+    /// Keys that were there.
     pub keys: u64,
     /// What is left of the range; none when that was all.
     pub rest: Option<StoredRange>,
@@ -199,6 +217,8 @@ pub enum Request {
     Update {
         /// The key.
         key: StorageKey,
+        /// How long a value lives that it puts; for ever when left out.
+        ttl: Option<Ttl>,
         /// What becomes of it.
         decide: Decide,
         /// When to answer.

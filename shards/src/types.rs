@@ -110,6 +110,9 @@ pub struct Timestamp(pub u64);
 impl Timestamp {
     const LOGICAL_BITS: u32 = 12;
 
+    /// The last microsecond that it can tell.
+    pub(crate) const MICROS_MAX: u64 = u64::MAX >> Self::LOGICAL_BITS;
+
     /// Before every version.
     pub const ZERO: Self = Self(0);
     /// After every version: a read at this timestamp sees the newest.

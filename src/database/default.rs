@@ -1,5 +1,7 @@
 //! The calls of a database that are about its default keyspace.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::Database;
@@ -9,6 +11,16 @@ impl Database {
     /// As [`crate::Keyspace::put`], in the keyspace `default`.
     pub async fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.default.put(key, value).await
+    }
+
+    /// As [`crate::Keyspace::put_with_ttl`], in the keyspace `default`.
+    pub async fn put_with_ttl(
+        &self,
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        ttl: Duration,
+    ) -> Result<()> {
+        self.default.put_with_ttl(key, value, ttl).await
     }
 
     /// As [`crate::Keyspace::get`], in the keyspace `default`.

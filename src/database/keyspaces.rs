@@ -22,7 +22,7 @@ impl Database {
     /// Dropping the future leaves it open whether the keyspace was created.
     pub async fn create_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
         let record = self.client().create_keyspace(name, &options).await?;
-        Ok(self.keyspace_of(name, record))
+        Keyspace::new(self.handle(), name, record)
     }
 
     /// A keyspace that exists. `default` always does.
@@ -36,7 +36,7 @@ impl Database {
     /// Dropping the future drops the answer.
     pub async fn keyspace(&self, name: &str) -> Result<Keyspace> {
         let record = self.client().keyspace(name).await?;
-        Ok(self.keyspace_of(name, record))
+        Keyspace::new(self.handle(), name, record)
     }
 
     /// A keyspace, which is created if there is none of this name.
@@ -56,7 +56,7 @@ impl Database {
         options: KeyspaceOptions,
     ) -> Result<Keyspace> {
         let record = self.client().keyspace_or_create(name, &options).await?;
-        Ok(self.keyspace_of(name, record))
+        Keyspace::new(self.handle(), name, record)
     }
 
     /// Every keyspace, the default one first, the others in the order of their names.
@@ -118,9 +118,5 @@ impl Database {
             Ok(block_on(client.drop_keyspace(&name))?)
         })
         .await
-    }
-
-    fn keyspace_of(&self, name: &str, record: lightning_shards::KeyspaceRecord) -> Keyspace {
-        Keyspace::new(self.handle(), name, record)
     }
 }

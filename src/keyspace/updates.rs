@@ -47,7 +47,7 @@ impl Keyspace {
     ) -> Result<Result<(), Mismatch>> {
         let swap = Swap { expected, new };
         let (client, durability) = (self.client(), self.durability());
-        let swapped = client.compare_and_swap(self.id(), key.as_ref(), swap, durability);
+        let swapped = client.compare_and_swap(self.target(), key.as_ref(), swap, durability);
         Ok(swapped.await?)
     }
 
@@ -113,7 +113,7 @@ impl Keyspace {
     ) -> Result<Option<Bytes>> {
         let decide = Decide::new(|value| function(value).into());
         let (client, key) = (self.client(), key.as_ref());
-        let updated = client.update(self.id(), key, decide, durability);
+        let updated = client.update(self.target(), key, decide, durability);
         Ok(updated.await?.value)
     }
 }

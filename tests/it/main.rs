@@ -14,6 +14,7 @@
 mod basics;
 mod damage;
 mod durability;
+mod expiry;
 mod keyspaces;
 mod limits;
 mod model;

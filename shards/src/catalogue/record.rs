@@ -69,6 +69,7 @@ impl Stored {
         };
         let mut bytes = vec![RECORD_VERSION, state, 0, 0];
         bytes.extend_from_slice(&self.record.id.0.to_le_bytes());
+        self.record.options.encode(&mut bytes);
         bytes
     }
 
@@ -179,5 +180,7 @@ mod tests {
             reason(&changed);
         }
         assert!(reason(&[&whole[..], &[99, 0]].concat()).contains("option 99"));
+        assert!(reason(&[&whole[..], &[99]].concat()).contains("cut off"));
+        assert!(reason(&[&whole[..], &[99, 3, 1, 2]].concat()).contains("cut off"));
     }
 }

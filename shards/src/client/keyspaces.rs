@@ -49,6 +49,7 @@ impl<S: Submit<Request>> Client<S> {
         options: &KeyspaceOptions,
     ) -> Result<KeyspaceRecord> {
         check_name(name)?;
+        options.validate()?;
         let exists = || {
             let name = name.to_owned();
             Err(Error::KeyspaceExists { name })

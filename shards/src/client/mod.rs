@@ -13,6 +13,8 @@ use lightning_io::{SendError, Submit};
 
 pub use scan::Scanner;
 
+pub use crate::message::Target;
+
 use crate::message::{Change, Decide, Estimate, Mismatch, Reply, Request, Updated, Want};
 use crate::wal::{Ops, check_key, check_value};
 use crate::{
@@ -168,16 +170,18 @@ impl<S: Submit<Request>> Client<S> {
     /// Once polled, dropping the future drops the answer and not the update.
     pub async fn update(
         &self,
-        keyspace: KeyspaceId,
+        target: impl Into<Target>,
         key: &[u8],
         decide: Decide,
         durability: Durability,
     ) -> Result<Updated> {
         check_key(key)?;
+        let Target { keyspace, ttl } = target.into();
         let key = StorageKey::new(keyspace, key);
         let shard = self.0.router.shard_of(key.as_slice());
         let request = |reply| Request::Update {
             key,
+            ttl,
             decide,
             durability,
             reply,
@@ -191,7 +195,7 @@ impl<S: Submit<Request>> Client<S> {
     /// As for [`Self::update`].
     pub async fn compare_and_swap(
         &self,
-        keyspace: KeyspaceId,
+        target: impl Into<Target>,
         key: &[u8],
         swap: Swap<'_>,
         durability: Durability,
@@ -207,7 +211,7 @@ impl<S: Submit<Request>> Client<S> {
                 Change::Keep
             }
         });
-        let Updated { at, value } = self.update(keyspace, key, decide, durability).await?;
+        let Updated { at, value } = self.update(target, key, decide, durability).await?;
         // To delete what is not there changes nothing and is not committed, but was as expected.
         if at.is_some() || value == expected {
             return Ok(Ok(()));

@@ -10,7 +10,7 @@ use super::shard::ShardReader;
 use super::source::Source;
 use super::writer::{Sink, Writer};
 use crate::root::LOCK_FILE_NAME;
-use crate::{Error, FileOwner, Identity, Result, ShardId};
+use crate::{Error, FileOwner, Identity, Result, ShardId, Timestamp};
 
 /// How much a salvage takes into memory at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +112,7 @@ impl<E: Env> Salvage<E> {
                 directory: crate::shard::directory(&self.root, shard),
                 owner: FileOwner { database, shard },
                 window_bytes: config.window_bytes,
+                now: Timestamp::from_micros(self.env.wall_clock_us()),
                 findings: &mut findings,
                 writer: Writer::new(sink, config.batch_bytes),
             };

@@ -39,6 +39,8 @@ pub(super) struct ShardReader<'a, E: Env, S> {
     pub(super) directory: PathBuf,
     pub(super) owner: FileOwner,
     pub(super) window_bytes: usize,
+    /// What has expired by then is left out.
+    pub(super) now: Timestamp,
     pub(super) findings: &'a mut Findings,
     pub(super) writer: Writer<'a, S>,
 }
@@ -150,7 +152,7 @@ impl<E: Env, S: Sink> ShardReader<'_, E, S> {
             from = window.to().map(<[u8]>::to_vec);
             while let Some((key, version)) = window.pop_first() {
                 if !lost.contains(&key) && !version.flags.contains(EntryFlags::TOMBSTONE) {
-                    total.log_entries += self.put(&key, &version.value).await?;
+                    total.log_entries += self.put(version.entry(&key)).await?;
                 }
             }
         }
@@ -224,8 +226,12 @@ impl<E: Env, S: Sink> ShardReader<'_, E, S> {
             let (flags, reference) = (entry.flags, entry.value);
             match tree.value(flags, reference).await {
                 Ok(value) => {
-                    window.remove(&key);
-                    total.tree_entries += self.put(&key, &value).await?;
+                    let entry = Entry {
+                        value: &value,
+                        ..entry
+                    };
+                    window.remove(entry.key);
+                    total.tree_entries += self.put(entry).await?;
                 }
                 Err(error) => {
                     let (offset, bytes) = large_value_extent(reference);
@@ -282,17 +288,15 @@ impl<E: Env, S: Sink> ShardReader<'_, E, S> {
             if version.flags.contains(EntryFlags::TOMBSTONE) {
                 continue;
             }
-            let value = match tree {
-                Some(tree) if version.origin != Origin::Log => {
-                    // It was sound when it was offered.
-                    let Ok(value) = tree.value(version.flags, &version.value).await else {
-                        continue;
-                    };
-                    value
-                }
-                _ => version.value,
-            };
-            let written = self.put(&key, &value).await?;
+            let mut version = version;
+            if let Some(tree) = tree.filter(|_| version.origin != Origin::Log) {
+                // It was sound when it was offered.
+                let Ok(value) = tree.value(version.flags, &version.value).await else {
+                    continue;
+                };
+                version.value = value;
+            }
+            let written = self.put(version.entry(&key)).await?;
             match version.origin {
                 Origin::Log => total.log_entries += written,
                 Origin::Older => total.older_entries += written,
@@ -302,9 +306,11 @@ impl<E: Env, S: Sink> ShardReader<'_, E, S> {
         Ok(())
     }
 
-    /// Writes an entry and returns how many that were. One that no call could have made is damage of
-    /// a kind that no checksum finds.
-    async fn put(&mut self, key: &[u8], value: &[u8]) -> Result<u64> {
+    /// Writes an entry and returns how many that were: none if its time is over, and otherwise with
+    /// what is left of it. One that no call could have made is damage of a kind that no checksum
+    /// finds.
+    async fn put(&mut self, entry: Entry<'_>) -> Result<u64> {
+        let Entry { key, value, .. } = entry;
         let user_bytes = StorageKey::user_key(key).map_or(0, <[u8]>::len);
         if user_bytes == 0 || user_bytes > KEY_BYTES_MAX || value.len() > VALUE_BYTES_MAX {
             let what = format!(
@@ -316,7 +322,15 @@ impl<E: Env, S: Sink> ShardReader<'_, E, S> {
                 .lose(&self.directory, 0, what, Lost::Keys(only(key)));
             return Ok(0);
         }
-        self.writer.put(key, value).await?;
+        let Some(ttl) = entry.ttl() else {
+            self.writer.put(EntryFlags::VALUE, key, value).await?;
+            return Ok(1);
+        };
+        let Some(rest) = ttl.rest(entry.timestamp, self.now) else {
+            return Ok(0);
+        };
+        let value = [&rest.to_bytes(), entry.user_value()].concat();
+        self.writer.put(EntryFlags::EXPIRING, key, &value).await?;
         Ok(1)
     }
 }

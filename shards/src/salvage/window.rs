@@ -32,6 +32,18 @@ pub(super) struct Version {
     pub(super) origin: Origin,
 }
 
+impl Version {
+    /// The version of a key.
+    pub(super) fn entry<'a>(&'a self, key: &'a [u8]) -> Entry<'a> {
+        Entry {
+            key,
+            timestamp: self.timestamp,
+            flags: self.flags,
+            value: &self.value,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Window {
     versions: BTreeMap<Vec<u8>, Version>,

@@ -32,9 +32,9 @@ impl<'a, S: Sink> Writer<'a, S> {
         }
     }
 
-    /// Adds an entry that keeps the bounds of keys and values.
-    pub(super) async fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
-        self.puts.push_stored(EntryFlags::VALUE, key, value);
+    /// Adds an entry that keeps the bounds of keys and values, with its value as it is stored.
+    pub(super) async fn put(&mut self, flags: EntryFlags, key: &[u8], value: &[u8]) -> Result<()> {
+        self.puts.push_stored(flags, key, value);
         if self.puts.bytes() >= self.batch_bytes {
             self.flush().await?;
         }

@@ -1,7 +1,8 @@
 //! Deleting ranges of keys, piece by piece.
 //!
 //! # Algorithm
-//! 1. A piece reads the first keys of the range as of now, a bounded number.
+//! 1. A piece reads the first keys of the range as of now, a bounded number, and with them those
+//!    that have expired.
 //! 2. Their tombstones are one commit, which goes the way of every write; it is answered when it is
 //!    durable, with what is left of the range.
 //! 3. Whoever wants more of the range deleted asks for the next piece.
@@ -10,7 +11,7 @@
 //! after a crash some first part of the range is gone.
 
 use futures_channel::oneshot;
-use lightning_io::{Env, to_u64};
+use lightning_io::Env;
 
 use super::Shard;
 use super::scan::Rows;
@@ -29,11 +30,25 @@ const PIECE_BYTES: usize = 64 << 10;
 struct Tombstones {
     keyspace: KeyspaceId,
     ops: Ops,
+    /// Keys that were there.
+    keys: u64,
+}
+
+impl Tombstones {
+    fn delete(&mut self, key: &[u8]) {
+        self.ops.delete_stored(&StorageKey::new(self.keyspace, key));
+    }
 }
 
 impl Rows for Tombstones {
     fn push(&mut self, key: &[u8], _: &[u8]) {
-        self.ops.delete_stored(&StorageKey::new(self.keyspace, key));
+        self.delete(key);
+        self.keys += 1;
+    }
+
+    /// What has expired takes space until a flush comes by, which may be never.
+    fn push_expired(&mut self, key: &[u8]) {
+        self.delete(key);
     }
 
     /// A tombstone is behind what it deletes in the log, so it is durable no earlier.
@@ -69,6 +84,7 @@ impl<E: Env> Shard<E> {
         let mut tombstones = Tombstones {
             keyspace: range.keyspace(),
             ops: Ops::default(),
+            keys: 0,
         };
         let spec = ScanSpec {
             range,
@@ -82,10 +98,10 @@ impl<E: Env> Shard<E> {
         let done = self.read_rows(&mut scan, at, &mut tombstones).await?;
         let ends = done || planted!("delete_one_piece");
         let rest = (!ends).then(|| scan.into_rest());
-        let keys = to_u64(tombstones.ops.len());
         drop(lease);
-        if keys > 0 {
-            self.delete_durably(tombstones.ops).await?;
+        let Tombstones { ops, keys, .. } = tombstones;
+        if !ops.is_empty() {
+            self.delete_durably(ops).await?;
         }
         Ok(DeletedPiece { keys, rest })
     }

@@ -2,7 +2,8 @@
 //!
 //! # Algorithm
 //! 1. Wait until everything that the memtable holds is durable in the log.
-//! 2. Apply it to the tree: changed pages and the space map go to new places and are synced.
+//! 2. Apply it to the tree as of now, with what has expired as deletions: changed pages and the
+//!    space map go to new places and are synced.
 //! 3. Write a superblock that points to the new tree and names the checkpoint.
 //! 4. Publish the new tree to readers, drop the memtable, free the log below the checkpoint.
 //!
@@ -28,6 +29,7 @@ use futures_util::future::select;
 use lightning_io::{Env, TaskClass};
 
 use super::{Sealed, Shard, count};
+use crate::entry::AsOf;
 use crate::memtable::MemtableSource;
 use crate::superblock::Checkpoint;
 use crate::wal::Marks;
@@ -133,7 +135,9 @@ impl<E: Env> Shard<E> {
         let inner = &self.0;
         inner.wal.sync().await?;
         let newest = sealed.table.borrow().newest();
-        let mut source = MemtableSource::new(sealed.table.clone());
+        inner.clock.refresh(inner.env.wall_clock_us());
+        let source = MemtableSource::new(sealed.table.clone());
+        let mut source = AsOf::new(source, inner.clock.now());
         let update = inner.tree.apply(&mut source).await?;
 
         if inner.wal.poisoned().is_some() {

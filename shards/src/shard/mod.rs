@@ -50,7 +50,7 @@ use crate::signal::{Event, Signal};
 use crate::superblock::Superblock;
 use crate::tree::{Tree, TreeView};
 use crate::wal::{RecordHash, Wal};
-use crate::{Error, FileOwner, Lsn, Result, ShardId};
+use crate::{Error, FileOwner, Lsn, Result, ShardId, Timestamp};
 
 pub use read::{Probe, Version};
 
@@ -180,6 +180,11 @@ pub(crate) fn shard_of_directory(name: &str) -> Option<ShardId> {
 pub(crate) const TREE_FILE_NAME: &str = "tree";
 
 impl<E: Env> Shard<E> {
+    /// Its time: everything committed so far is at or below it, and what expires is judged by it.
+    pub fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
     /// Which shard it is.
     pub fn id(&self) -> ShardId {
         self.0.owner.shard

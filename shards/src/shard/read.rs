@@ -22,6 +22,8 @@ pub struct Version<'a> {
     pub value: Option<&'a [u8]>,
     /// Whether it may be shown before it is durable.
     pub relaxed: bool,
+    /// When it expires, if it does.
+    pub end: Option<Timestamp>,
 }
 
 /// What memory knows of a key.
@@ -46,14 +48,18 @@ pub(super) struct Answer {
     pub(super) value: Option<Bytes>,
     /// When it was committed, if the answer has to wait until that is durable.
     pub(super) hold: Option<Timestamp>,
+    /// When the value expires, if it does.
+    pub(super) end: Option<Timestamp>,
 }
 
 impl Answer {
     const ABSENT: Self = Self {
         value: None,
         hold: None,
+        end: None,
     };
 
+    /// What a version says, which is gone once its time is over.
     fn of(version: Version<'_>, want: Want) -> Self {
         let counts_deleted = want == Want::Presence && planted!("exists_counts_deleted");
         let gone = counts_deleted.then_some(&[][..]);
@@ -63,6 +69,7 @@ impl Answer {
                 Want::Presence => Bytes::new(),
             }),
             hold: (!version.relaxed).then_some(version.timestamp),
+            end: version.end,
         }
     }
 }
@@ -70,8 +77,9 @@ impl Answer {
 impl<E: Env> Shard<E> {
     /// Looks a key up in memory alone: memtables and cached pages.
     ///
-    /// Nothing is allocated, spawned or asked of the clock. `seen` gets the newest version at or
-    /// below `at`, or `None` when there is none.
+    /// Nothing is allocated, spawned or asked of the machine's clock. `seen` gets the newest
+    /// version at or below `at`, or `None` when there is none; one that has expired by the shard's
+    /// time has no value.
     ///
     /// # Errors
     /// [`crate::Error::Corruption`] when the key lies under a damaged page.
@@ -92,30 +100,30 @@ impl<E: Env> Shard<E> {
         want: Want,
         seen: impl FnOnce(Option<Version<'_>>) -> R,
     ) -> Result<Probe<R>> {
-        let key = key.as_slice();
+        let (key, now) = (key.as_slice(), self.0.clock.now());
         let active = self.0.active.borrow();
         if let Some(entry) = active.borrow().get(key, at) {
-            return Ok(Probe::Known(seen(Some(version(&entry)))));
+            return Ok(Probe::Known(seen(Some(version(&entry, now)))));
         }
         drop(active);
         if let Some(sealed) = &*self.0.sealed.borrow()
             && let Some(entry) = sealed.table.borrow().get(key, at)
         {
-            return Ok(Probe::Known(seen(Some(version(&entry)))));
+            return Ok(Probe::Known(seen(Some(version(&entry, now)))));
         }
         let view = self.0.view.borrow();
         match self.0.tree.try_get(&view, key, at)? {
             Lookup::Found(value) => match value.as_slice().or(match want {
-                Want::Value => None,
-                Want::Presence => Some(&[]),
+                Want::Value if !value.is_gone(now) => None,
+                Want::Value | Want::Presence => Some(&[]),
             }) {
                 Some(bytes) => {
-                    let deleted = value.flags.contains(EntryFlags::TOMBSTONE);
                     // What is in the tree was durable in the log before it got there.
                     let version = Version {
                         timestamp: value.timestamp,
-                        value: (!deleted).then_some(bytes),
+                        value: (!value.is_gone(now)).then_some(bytes),
                         relaxed: true,
+                        end: value.end,
                     };
                     Ok(Probe::Known(seen(Some(version))))
                 }
@@ -219,7 +227,8 @@ impl<E: Env> Shard<E> {
         }
     }
 
-    /// Looks a key up in a view, waiting for the disk where memory does not do.
+    /// Looks a key up in a view, waiting for the disk where memory does not do. What expires is
+    /// judged by the time at which this is called.
     pub(super) async fn get_in(
         &self,
         view: &ReadView,
@@ -227,21 +236,23 @@ impl<E: Env> Shard<E> {
         at: Timestamp,
         want: Want,
     ) -> Result<Answer> {
+        let now = self.0.clock.now();
         for table in &view.memtables {
             if let Some(entry) = table.borrow().get(key.as_slice(), at) {
-                return Ok(Answer::of(version(&entry), want));
+                return Ok(Answer::of(version(&entry, now), want));
             }
         }
         let found = self.0.tree.get(&view.tree, key.as_slice(), at).await?;
         match found {
-            Some(value) if !value.flags.contains(EntryFlags::TOMBSTONE) => {
-                let value = match want {
+            Some(value) if !value.is_gone(now) => {
+                let bytes = match want {
                     Want::Value => self.load(&value).await?,
                     Want::Presence => Bytes::new(),
                 };
                 Ok(Answer {
-                    value: Some(value),
+                    value: Some(bytes),
                     hold: None,
+                    end: value.end,
                 })
             }
             _ => Ok(Answer::ABSENT),
@@ -266,11 +277,13 @@ impl<E: Env> Shard<E> {
     }
 }
 
-/// What a memtable's entry says.
-fn version<'a>(entry: &crate::Entry<'a>) -> Version<'a> {
+/// What a memtable's entry says at a time.
+fn version<'a>(entry: &crate::Entry<'a>, now: Timestamp) -> Version<'a> {
+    let gone = entry.at(now).is_tombstone() && !planted!("expired_value_shown");
     Version {
         timestamp: entry.timestamp,
-        value: (!entry.is_tombstone()).then_some(entry.value),
+        value: (!gone && !entry.is_tombstone()).then(|| entry.user_value()),
         relaxed: entry.flags.contains(EntryFlags::RELAXED),
+        end: entry.ttl().map(|ttl| ttl.end(entry.timestamp)),
     }
 }

@@ -8,6 +8,8 @@
 //! 3. A page merges the memtables and one leaf of the tree at a time. Between leaves nothing is
 //!    borrowed; the next leaf is read and the memtables are sought again.
 //!
+//! What expires is judged by the snapshot's time, so that all pages of all shards agree.
+//!
 //! # Bounds
 //! A page holds at most [`PAGE_BYTES`] or one row; a shard keeps at most [`SCANS_MAX`] scans; a
 //! scan that is not bound within [`UNBOUND_MEMTABLES_MAX`] memtables is given up.
@@ -87,13 +89,22 @@ pub(super) trait Rows {
     /// Whether they are enough for now.
     fn is_full(&self) -> bool;
 
-    fn push_unless_deleted(&mut self, entry: &Entry<'_>, keys_only: bool) {
+    /// Takes note of a row whose time is over.
+    fn push_expired(&mut self, _key: &[u8]) {}
+
+    /// Takes a row unless it is gone at the time of the scan.
+    fn push_unless_gone(&mut self, entry: &Entry<'_>, at: Timestamp, keys_only: bool) {
         if !entry.flags.contains(EntryFlags::RELAXED) {
             // That a key is gone shows the deletion as much as a value shows a put.
             self.hold(entry.timestamp);
         }
-        if !entry.is_tombstone() {
-            let value = if keys_only { &[] } else { entry.value };
+        if entry.is_tombstone() {
+            return;
+        }
+        if entry.is_expired(at) {
+            self.push_expired(user_key(entry.key));
+        } else {
+            let value = if keys_only { &[] } else { entry.user_value() };
             self.push(user_key(entry.key), value);
         }
     }
@@ -351,7 +362,7 @@ fn merge<E: Env>(scan: &mut Scan<E>, at: Timestamp, rows: &mut impl Rows) -> Pau
         current.extend_from_slice(key);
         let won = match newest_in_memory(&mut memory, &current, at) {
             Some(entry) => {
-                rows.push_unless_deleted(&entry, keys_only);
+                rows.push_unless_gone(&entry, at, keys_only);
                 None
             }
             None => take_from_leaf(cursor, &current, at, keys_only, rows),
@@ -402,14 +413,15 @@ fn take_from_leaf<E: Env>(
             cursor.advance();
             continue;
         }
-        if entry.flags.contains(EntryFlags::OVERFLOW) && !keys_only {
+        let large = entry.flags.contains(EntryFlags::OVERFLOW);
+        if large && !keys_only && !entry.is_expired(at) {
             return cursor.value_of();
         }
         let durable = Entry {
             flags: entry.flags.with(EntryFlags::RELAXED),
             ..entry
         };
-        rows.push_unless_deleted(&durable, keys_only);
+        rows.push_unless_gone(&durable, at, keys_only);
         return None;
     }
     None

@@ -70,11 +70,12 @@ impl<E: Env> Shard<E> {
             }
             Request::Update {
                 key,
+                ttl,
                 decide,
                 durability,
                 reply,
             } => {
-                let update = Box::new(Update::new(key, decide, reply));
+                let update = Box::new(Update::new((key, ttl), decide, reply));
                 self.write(Deferred::of_update(update, durability));
             }
             Request::OpenScan { spec, lease, reply } => self.open_scan(spec, lease, reply),

@@ -34,7 +34,7 @@ use super::{Shard, count};
 use crate::message::{Change, Decide, Durability, Reply, Updated, Want};
 use crate::tree::TreeView;
 use crate::wal::Ops;
-use crate::{Error, KeyspaceId, Lsn, Result, StorageKey, Timestamp};
+use crate::{Error, KeyspaceId, Lsn, Result, StorageKey, Timestamp, Ttl};
 
 /// Reads of one update's value: the first, the one that keeps the place, and one for each memtable
 /// that may be flushed meanwhile. An update that needed more is refused as busy.
@@ -43,6 +43,8 @@ const READS_MAX: u32 = 4;
 /// An update on its way.
 pub(super) struct Update {
     key: StorageKey,
+    /// How long a value lives that it puts.
+    ttl: Option<Ttl>,
     reply: Reply<Updated>,
     /// The caller's function, until it has run.
     decide: Option<Decide>,
@@ -62,10 +64,11 @@ enum Read {
     Done(Found),
 }
 
-/// The value of a key in one tree.
+/// The value of a key in one tree, and when it expires.
 struct Found {
     tree: TreeView,
     value: Option<Bytes>,
+    end: Option<Timestamp>,
 }
 
 /// What came of a look at a write that could be taken.
@@ -87,9 +90,14 @@ struct Outcome {
 }
 
 impl Update {
-    pub(super) fn new(key: StorageKey, decide: Decide, reply: Reply<Updated>) -> Self {
+    pub(super) fn new(
+        (key, ttl): (StorageKey, Option<Ttl>),
+        decide: Decide,
+        reply: Reply<Updated>,
+    ) -> Self {
         Self {
             key,
+            ttl,
             reply,
             decide: Some(decide),
             value: None,
@@ -199,10 +207,12 @@ impl<E: Env> Shard<E> {
             (Probe::NeedsDisk, Read::Done(found))
                 if found.tree.is(&self.0.view.borrow()) || planted!("update_trusts_old_tree") =>
             {
+                let is_over = found.end.is_some_and(|end| end <= self.0.clock.now());
                 let version = Version {
                     timestamp: Timestamp::ZERO,
-                    value: found.value.as_deref(),
+                    value: found.value.as_deref().filter(|_| !is_over),
                     relaxed: true,
+                    end: found.end,
                 };
                 run(decide, Some(version))
             }
@@ -229,7 +239,7 @@ impl<E: Env> Shard<E> {
                 return Decided::Gone;
             }
             Change::Put(value) => {
-                let added = ops.put_stored(&update.key, &value);
+                let added = ops.put_stored(&update.key, &value, update.ttl);
                 update.value = Some(Bytes::from(value));
                 added
             }
@@ -270,6 +280,7 @@ impl<E: Env> Shard<E> {
             Ok(Found {
                 tree: view.tree,
                 value: answer.value,
+                end: answer.end,
             })
         };
         let shard = self.clone();

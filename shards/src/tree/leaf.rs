@@ -22,7 +22,7 @@ use lightning_io::to_usize;
 use super::blob::BlobRef;
 use super::page::{Fences, RawPage};
 use super::wire::{head_of, partition, u64_at, usize_at};
-use crate::{EntryFlags, Timestamp};
+use crate::{Entry, EntryFlags, Timestamp, Ttl};
 
 pub(super) const HEAD_BYTES: usize = 8;
 pub(super) const OFFSET_BYTES: usize = 4;
@@ -68,13 +68,37 @@ pub(crate) struct LeafEntry<'a> {
     pub(super) value_start: usize,
 }
 
-impl LeafEntry<'_> {
+impl<'a> LeafEntry<'a> {
     /// The reference of an overflow entry.
     pub(super) fn overflow(&self) -> Option<BlobRef> {
         self.flags
             .contains(EntryFlags::OVERFLOW)
-            .then(|| BlobRef::decode(self.value))
+            .then(|| reference_in(self.value))
     }
+
+    /// The entry with a key, which may be one that it does not know itself.
+    pub(super) fn with_key(&self, key: &'a [u8]) -> Entry<'a> {
+        Entry {
+            key,
+            timestamp: self.timestamp,
+            flags: self.flags,
+            value: self.value,
+        }
+    }
+
+    /// How many bytes of the value are a time to live.
+    pub(super) fn ttl_bytes(&self) -> usize {
+        if self.flags.contains(EntryFlags::EXPIRING) {
+            Ttl::BYTES
+        } else {
+            0
+        }
+    }
+}
+
+/// The reference that the value of an overflow entry ends with.
+pub(super) fn reference_in(value: &[u8]) -> BlobRef {
+    BlobRef::decode(&value[value.len() - BlobRef::BYTES..])
 }
 
 /// A leaf; cheap to make from a page, and to copy.
@@ -124,11 +148,8 @@ impl<'a> LeafPage<'a> {
             let Some(flags) = EntryFlags::from_byte(flags) else {
                 return Err(format!("entry {index} has unknown flags {flags:#04x}"));
             };
-            if flags.contains(EntryFlags::OVERFLOW) && value_len != BlobRef::BYTES {
-                return Err(format!(
-                    "entry {index} has an overflow reference of {value_len} bytes"
-                ));
-            }
+            check_value(flags, &raw.bytes[end - value_len..end])
+                .map_err(|what| format!("entry {index} {what}"))?;
         }
         Ok(())
     }
@@ -268,4 +289,19 @@ impl LeafPage<'_> {
             Err("the leaf holds keys outside of its fences".to_owned())
         }
     }
+}
+
+/// Proves that a value holds what the entry's flags say of it.
+fn check_value(flags: EntryFlags, value: &[u8]) -> Result<(), String> {
+    let expiring = flags.contains(EntryFlags::EXPIRING);
+    if expiring && Ttl::of(value).is_none() {
+        return Err("expires, but does not say when".to_owned());
+    }
+    let reference_len = value.len() - if expiring { Ttl::BYTES } else { 0 };
+    if flags.contains(EntryFlags::OVERFLOW) && reference_len != BlobRef::BYTES {
+        return Err(format!(
+            "has an overflow reference of {reference_len} bytes"
+        ));
+    }
+    Ok(())
 }

@@ -33,6 +33,8 @@ pub(crate) struct TreeValue {
     pub timestamp: Timestamp,
     /// What it is.
     pub(crate) flags: EntryFlags,
+    /// When it expires, if it does.
+    pub(crate) end: Option<Timestamp>,
     body: Body,
 }
 
@@ -55,6 +57,7 @@ enum Body {
 impl TreeValue {
     pub(super) fn new(page: &Rc<Page>, index: usize, version: &Rc<Version>) -> Self {
         let entry = page.leaf().entry(index);
+        let ttl = entry.with_key(&[]).ttl();
         let page = Rc::clone(page);
         let body = match entry.overflow() {
             Some(reference) => Body::Overflow {
@@ -64,15 +67,23 @@ impl TreeValue {
                 _version: Rc::clone(version),
             },
             None => Body::Inline {
-                range: entry.value_start..entry.value_start + entry.value.len(),
+                range: entry.value_start + entry.ttl_bytes()..entry.value_start + entry.value.len(),
                 page,
             },
         };
         Self {
             timestamp: entry.timestamp,
             flags: entry.flags.without(EntryFlags::OVERFLOW),
+            end: ttl.map(|ttl| ttl.end(entry.timestamp)),
             body,
         }
+    }
+
+    /// Whether it says at a time that the key is not there.
+    #[inline]
+    pub(crate) fn is_gone(&self, now: Timestamp) -> bool {
+        let expired = self.end.is_some_and(|end| end <= now) && !planted!("ttl_from_read");
+        expired || self.flags.contains(EntryFlags::TOMBSTONE)
     }
 
     /// The value, if it lies in its page; `None` for a large one, which [`Tree::load`] reads.

@@ -14,6 +14,7 @@ use lightning_io::{Access, Creation, Env, File, IoBuf, to_u64, to_usize};
 use super::address::{UNIT_BYTES, offset_of};
 use super::blob::{BlobKind, BlobRef};
 use super::file_header;
+use super::leaf::reference_in;
 use super::page::{PAGE_BYTES_MAX, Page};
 use super::space::{Bitmap, FILE_UNITS_MAX, Space};
 use super::state::TreeState;
@@ -116,7 +117,8 @@ impl<E: Env> TreeReader<E> {
         }
     }
 
-    /// The value of an entry as [`Page::entry_at`] gives it: its own, or what it refers to.
+    /// The value of an entry as [`Page::entry_at`] gives it: its own, or what it refers to behind
+    /// what is stored in front of that.
     ///
     /// # Errors
     /// `Corruption` for a damaged large value.
@@ -124,14 +126,15 @@ impl<E: Env> TreeReader<E> {
         if !flags.contains(EntryFlags::OVERFLOW) {
             return Ok(value.to_vec());
         }
-        let reference = BlobRef::decode(value);
-        self.store.read_blob(reference, BlobKind::Value).await
+        let (before, _) = value.split_at(value.len() - BlobRef::BYTES);
+        let content = self.store.read_blob(reference_in(value), BlobKind::Value);
+        Ok([before, &content.await?].concat())
     }
 }
 
 /// Where a large value lies that an entry refers to, and its length.
 pub(crate) fn large_value_extent(value: &[u8]) -> (u64, u64) {
-    let extent = BlobRef::decode(value).extent();
+    let extent = reference_in(value).extent();
     (offset_of(extent.unit), extent.bytes())
 }
 

@@ -34,7 +34,9 @@ use super::store::Caching;
 use super::tree::Shared;
 use super::versions::Freed;
 use super::writer::{Taken, WRITE_BYTES_MAX, Writer};
-use crate::{Entry, EntryFlags, EntrySource, Error, Result, StorageKey, VALUE_BYTES_MAX};
+use crate::{
+    Entry, EntryFlags, EntrySource, Error, Result, StorageKey, Timestamp, VALUE_BYTES_MAX,
+};
 
 /// Entries merged between two chances for other tasks: about 20 us.
 const MERGE_STRIDE: usize = 64;
@@ -247,7 +249,7 @@ impl<'a, E: Env> Update<'a, E> {
                 (Some(_), Some(new)) => leaf.key.as_slice().cmp(new.key),
             };
             let Some(new) = new.filter(|_| order != Ordering::Less) else {
-                self.keep_entry(leaf)?;
+                self.keep_entry(leaf, source.now())?;
                 continue;
             };
             if !self.is_next_key(&new)? {
@@ -308,8 +310,12 @@ impl<'a, E: Env> Update<'a, E> {
         last.extend_from_slice(key);
     }
 
-    /// Copies the old entry over.
-    fn keep_entry(&mut self, leaf: &mut OpenLeaf) -> Result<()> {
+    /// Copies the old entry over, unless its time is over.
+    fn keep_entry(&mut self, leaf: &mut OpenLeaf, now: Timestamp) -> Result<()> {
+        let old = leaf.entry().map(|old| old.with_key(&leaf.key));
+        if old.is_some_and(|old| old.is_expired(now)) {
+            return self.remove_entry(leaf);
+        }
         let last = self.levels[0].items.len().checked_sub(1);
         let repeated = last.is_some_and(|at| self.levels[0].items.get(at).key == leaf.key);
         if repeated {
@@ -318,15 +324,7 @@ impl<'a, E: Env> Update<'a, E> {
         }
         let env = self.env();
         if let Some(old) = leaf.entry() {
-            self.levels[0].push(
-                &Entry {
-                    key: &leaf.key,
-                    timestamp: old.timestamp,
-                    flags: old.flags,
-                    value: old.value,
-                },
-                env,
-            );
+            self.levels[0].push(&old.with_key(&leaf.key), env);
         }
         leaf.advance();
         Ok(())
@@ -344,20 +342,22 @@ impl<'a, E: Env> Update<'a, E> {
 
     /// Writes the value of the batch's next entry outside, and puts the reference in its place.
     async fn put_large(&mut self, source: &mut impl EntrySource) -> Result<()> {
-        let value_len = source.peek().map_or(0, |entry| entry.value.len());
+        let value_len = source.peek().map_or(0, |entry| entry.user_value().len());
         let batch = &*source;
         let value = self
             .writer
             .write_value(value_len, |start, piece| {
                 if let Some(entry) = batch.peek() {
-                    piece.copy_from_slice(&entry.value[start..start + piece.len()]);
+                    piece.copy_from_slice(&entry.user_value()[start..start + piece.len()]);
                 }
             })
             .await?;
         let env = self.env();
         if let Some(entry) = source.peek() {
             let flags = entry.flags.without(EntryFlags::RELAXED);
-            let value = value.encode();
+            // What is in front of the value stays in the page, so that nobody has to read it there.
+            let (before, _) = entry.value.split_at(entry.value.len() - value_len);
+            let value = [before, &value.encode()].concat();
             let flags = flags.with(EntryFlags::OVERFLOW);
             self.levels[0].push(
                 &Entry {

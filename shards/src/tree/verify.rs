@@ -203,7 +203,9 @@ impl<E: Env> Check<'_, E> {
                 self.report.large_values += 1;
                 self.report.bytes += reference.extent().bytes();
                 if self.own(reference.extent(), Some(&keys)) {
-                    (self.visit)(whole(entry, key, &content));
+                    let before = &entry.value[..entry.ttl_bytes()];
+                    let value = [before, &content].concat();
+                    (self.visit)(whole(entry, key, &value));
                 }
             }
             Err(error) => self.note(reference.unit, error, Some(keys)),
@@ -321,7 +323,8 @@ impl<E: Env> Check<'_, E> {
 
 /// What holds for every entry of a tree, beyond what holds for any leaf.
 fn check_entry(entry: &LeafEntry<'_>, key: &[u8], previous: Option<&[u8]>) -> Result<(), String> {
-    if !matches!(entry.flags, EntryFlags::VALUE | EntryFlags::OVERFLOW) {
+    let kind = entry.flags.without(EntryFlags::EXPIRING);
+    if !matches!(kind, EntryFlags::VALUE | EntryFlags::OVERFLOW) {
         return Err(format!(
             "an entry with flags {:#04x} in a tree",
             entry.flags.to_byte()

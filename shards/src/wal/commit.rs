@@ -11,10 +11,11 @@
 //!             16      8  transaction id, 0 where it has none
 //!             24      .  operations, one after the other
 //!
-//! operation: 0      4  key length, and in the uppermost byte the entry's flags (bit 0: tombstone)
+//! operation: 0      4  key length, and in the uppermost byte the entry's flags (bit 0: tombstone,
+//!                      bit 3: expiring)
 //!            4      4  value length
 //!            8      4  keyspace, big-endian: with the key it is the stored key, in one piece
-//!           12      .  key, then value
+//!           12      .  key, then value; one that expires begins with its time to live, 8 bytes
 //! ```
 
 use std::collections::BTreeMap;
@@ -22,9 +23,10 @@ use std::collections::BTreeMap;
 use lightning_io::{to_u32, to_u64, to_usize};
 
 use crate::block::{get_u32, get_u64};
+use crate::message::Target;
 use crate::{
     BATCH_BYTES_MAX, EntryFlags, Error, KEY_BYTES_MAX, KeyspaceId, Result, Router, ShardId,
-    StorageKey, Timestamp, TxnId, VALUE_BYTES_MAX,
+    StorageKey, Timestamp, Ttl, TxnId, VALUE_BYTES_MAX,
 };
 
 const LENGTH: usize = 0;
@@ -86,7 +88,15 @@ impl Ops {
     /// # Errors
     /// [`Error::Invalid`] when the key, the value or the whole exceeds its bound; nothing is added.
     pub fn put(&mut self, keyspace: KeyspaceId, key: &[u8], value: &[u8]) -> Result<()> {
-        self.push(keyspace, EntryFlags::VALUE, key, value)
+        self.push(keyspace.into(), key, value)
+    }
+
+    /// Adds a put of a value that lives as long as its target says.
+    ///
+    /// # Errors
+    /// As for [`Self::put`].
+    pub fn put_to(&mut self, target: Target, key: &[u8], value: &[u8]) -> Result<()> {
+        self.push(target, key, value)
     }
 
     /// Adds a deletion.
@@ -94,7 +104,18 @@ impl Ops {
     /// # Errors
     /// [`Error::Invalid`] when the key or the whole exceeds its bound; nothing is added.
     pub fn delete(&mut self, keyspace: KeyspaceId, key: &[u8]) -> Result<()> {
-        self.push(keyspace, EntryFlags::TOMBSTONE, key, &[])
+        check_key(key)?;
+        self.check_total(key.len())?;
+        self.push_header(EntryFlags::TOMBSTONE, key.len(), 0);
+        StorageKey::write(keyspace, key, &mut self.bytes);
+        Ok(())
+    }
+
+    /// How many of them put a value that expires.
+    pub fn expiring(&self) -> usize {
+        let expires =
+            |op: &Result<Op<'_>, _>| op.is_ok_and(|op| op.flags.contains(EntryFlags::EXPIRING));
+        self.ops().filter(expires).count()
     }
 
     /// The number of operations.
@@ -137,36 +158,60 @@ impl Ops {
         OpsIter { rest: &self.bytes }
     }
 
-    fn push(
-        &mut self,
-        keyspace: KeyspaceId,
-        flags: EntryFlags,
-        key: &[u8],
-        value: &[u8],
-    ) -> Result<()> {
+    fn push(&mut self, target: Target, key: &[u8], value: &[u8]) -> Result<()> {
+        let Target { keyspace, ttl } = target;
         check_key(key)?;
-        check_value(value)?;
-        let total = self.bytes.len() + OP_HEADER_BYTES + key.len() + value.len();
-        if total > BATCH_BYTES_MAX {
-            let reason = format!("{total} bytes; the most is {BATCH_BYTES_MAX}");
-            return Err(Error::Invalid {
-                what: "batch",
-                reason,
-            });
-        }
-        self.push_header(flags, key.len(), value.len());
+        let stored_bytes = check_stored_value(value, ttl)?;
+        self.check_total(key.len() + stored_bytes)?;
+        self.push_put_header(ttl, key.len(), stored_bytes);
         StorageKey::write(keyspace, key, &mut self.bytes);
-        self.bytes.extend_from_slice(value);
+        self.push_value(ttl, value);
         Ok(())
+    }
+
+    fn check_total(&self, more: usize) -> Result<()> {
+        let total = self.bytes.len() + OP_HEADER_BYTES + more;
+        if total <= BATCH_BYTES_MAX {
+            return Ok(());
+        }
+        let reason = format!("{total} bytes; the most is {BATCH_BYTES_MAX}");
+        Err(Error::Invalid {
+            what: "batch",
+            reason,
+        })
+    }
+
+    fn push_put_header(&mut self, ttl: Option<Ttl>, key_bytes: usize, value_bytes: usize) {
+        let flags = if ttl.is_some() {
+            EntryFlags::EXPIRING
+        } else {
+            EntryFlags::VALUE
+        };
+        self.push_header(flags, key_bytes, value_bytes);
+    }
+
+    fn push_value(&mut self, ttl: Option<Ttl>, value: &[u8]) {
+        if let Some(ttl) = ttl {
+            self.bytes.extend_from_slice(&ttl.to_bytes());
+        }
+        self.bytes.extend_from_slice(value);
     }
 
     /// Adds the put of a stored key that was checked.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the value exceeds its bound; nothing is added.
-    pub(crate) fn put_stored(&mut self, key: &StorageKey, value: &[u8]) -> Result<()> {
-        check_value(value)?;
-        self.push_stored(EntryFlags::VALUE, key.as_slice(), value);
+    pub(crate) fn put_stored(
+        &mut self,
+        key: &StorageKey,
+        value: &[u8],
+        ttl: Option<Ttl>,
+    ) -> Result<()> {
+        let stored_bytes = check_stored_value(value, ttl)?;
+        let key = key.as_slice();
+        self.push_put_header(ttl, key.len() - StorageKey::PREFIX_BYTES, stored_bytes);
+        self.bytes.extend_from_slice(key);
+        self.push_value(ttl, value);
         Ok(())
     }
 
@@ -220,6 +265,25 @@ pub(crate) fn check_value(value: &[u8]) -> Result<()> {
         return Ok(());
     }
     let reason = format!("{} bytes; the most is {VALUE_BYTES_MAX}", value.len());
+    Err(Error::Invalid {
+        what: "value",
+        reason,
+    })
+}
+
+/// Checks a value with what is stored in front of it; returns the length of both.
+fn check_stored_value(value: &[u8], ttl: Option<Ttl>) -> Result<usize> {
+    let before = if ttl.is_some() { Ttl::BYTES } else { 0 };
+    check_value(value)?;
+    let stored_bytes = before + value.len();
+    if stored_bytes <= VALUE_BYTES_MAX {
+        return Ok(stored_bytes);
+    }
+    let most = VALUE_BYTES_MAX - before;
+    let reason = format!(
+        "{} bytes; the most for one that expires is {most}",
+        value.len()
+    );
     Err(Error::Invalid {
         what: "value",
         reason,
@@ -299,8 +363,13 @@ impl<'a> OpsIter<'a> {
         }
         let key_word = get_u32(bytes, KEY_LENGTH);
         let [.., flags] = key_word.to_le_bytes();
+        let known = [
+            EntryFlags::VALUE,
+            EntryFlags::TOMBSTONE,
+            EntryFlags::EXPIRING,
+        ];
         let flags = EntryFlags::from_byte(flags)
-            .filter(|&flags| flags == EntryFlags::VALUE || flags == EntryFlags::TOMBSTONE)
+            .filter(|flags| known.contains(flags))
             .ok_or("an operation has unknown flags")?;
         let key_length = u64::from(key_word & ((1 << KEY_LENGTH_BITS) - 1));
         let value_length = u64::from(get_u32(bytes, VALUE_LENGTH));
@@ -322,6 +391,9 @@ impl<'a> OpsIter<'a> {
             key: &bytes[STORED_KEY..to_usize(key_end)],
             value: &bytes[to_usize(key_end)..to_usize(end)],
         };
+        if flags.contains(EntryFlags::EXPIRING) && Ttl::of(op.value).is_none() {
+            return Err("a value that expires does not say when");
+        }
         self.rest = &bytes[to_usize(end)..];
         Ok(op)
     }
@@ -351,6 +423,12 @@ mod tests {
         ops.put(KeyspaceId(1), b"alpha", b"one").expect("fits");
         ops.delete(KeyspaceId(2), b"beta").expect("fits");
         ops.put(KeyspaceId(1), b"gamma", b"").expect("fits");
+        let ttl = Ttl::new(std::time::Duration::from_micros(0x0203)).expect("sound");
+        let target = Target {
+            keyspace: KeyspaceId(1),
+            ttl: Some(ttl),
+        };
+        ops.put_to(target, b"delta", b"four").expect("fits");
         ops
     }
 
@@ -384,6 +462,11 @@ mod tests {
             ),
             op(EntryFlags::TOMBSTONE, b"\0\0\0\x02beta", b""),
             op(EntryFlags::VALUE, b"\0\0\0\x01gamma", b""),
+            op(
+                EntryFlags::EXPIRING,
+                b"\0\0\0\x01delta",
+                b"\x03\x02\0\0\0\0\0\0four",
+            ),
         ]
     }
 
@@ -434,6 +517,29 @@ mod tests {
         );
         assert_eq!(&bytes[24..44], b"\x05\0\0\0\x03\0\0\0\0\0\0\x01alphaone");
         assert_eq!(&bytes[44..60], b"\x04\0\0\x01\0\0\0\0\0\0\0\x02beta");
+        let expiring = b"\x05\0\0\x08\x0c\0\0\0\0\0\0\x01delta\x03\x02\0\0\0\0\0\0four";
+        assert_eq!(&bytes[77..], expiring);
+    }
+
+    #[test]
+    fn an_operation_that_does_not_say_when_its_value_expires_is_an_error() {
+        let mut bytes = encoded();
+        assert_eq!(sample().expiring(), 1);
+        for (at, changed) in [(80, 9), (94, 0)] {
+            let mut bytes = bytes.clone();
+            bytes[at] = changed;
+            if at == 94 {
+                bytes[95] = 0;
+            }
+            let commit = decode(&mut &bytes[..]).expect("sound").expect("one commit");
+            assert!(commit.ops().any(|op| op.is_err()), "changed at {at}");
+        }
+        // Cut to what is shorter than a time to live.
+        bytes.truncate(bytes.len() - 5);
+        bytes[0] -= 5;
+        bytes[81] = 7;
+        let commit = decode(&mut &bytes[..]).expect("sound").expect("one commit");
+        assert!(commit.ops().any(|op| op.is_err()));
     }
 
     #[test]

@@ -59,6 +59,7 @@ impl Submit<Request> for Spy {
             } => (ops, durability, reply),
             Request::Update {
                 key,
+                ttl,
                 decide,
                 durability,
                 reply,
@@ -66,6 +67,7 @@ impl Submit<Request> for Spy {
                 let ticket = self.model.borrow_mut().next_ticket();
                 let watch = |decide: Decide, reply| Request::Update {
                     key,
+                    ttl,
                     decide: watched(decide, self.shard, ticket),
                     durability,
                     reply,

@@ -1,16 +1,23 @@
 //! What callers do, and the check of every answer.
 
 use std::ops::Bound;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_channel::oneshot;
+use futures_util::future::{Either, select};
 use lightning_io::Env;
 use lightning_io::sim::Rng;
-use lightning_shards::{Durability, Error, KeyspaceId, KeyspaceOptions, KeyspaceRecord, Ops};
+use lightning_shards::client::Target;
+use lightning_shards::{
+    Change, Decide, Durability, Error, KeyspaceId, KeyspaceOptions, KeyspaceRecord, Ops, Ttl,
+};
 
 use super::Scene;
-use super::truth::{DEFAULT, Fate, SpaceId, Truth};
+use super::truth::{DEFAULT, Fate, SpaceId, Truth, When, Written};
 use crate::keys::{Value, draw_value_bytes};
+use crate::plan::log_uniform;
 
 /// Keys of one caller in one keyspace.
 const KEYS: usize = 24;
@@ -32,6 +39,8 @@ struct Handle {
     id: KeyspaceId,
     /// What was known of its keyspace then.
     fate: Fate,
+    /// Its default for what is written.
+    ttl_us: Option<u64>,
 }
 
 impl Caller {
@@ -51,7 +60,8 @@ impl Caller {
             }
             self.truth(|truth| truth.figures.operations += 1);
             match self.rng.below(100) {
-                0..34 => self.write().await,
+                0..26 => self.write().await,
+                26..34 => self.update().await,
                 34..42 => self.batch().await,
                 42..44 => self.fill().await,
                 44..60 => self.read().await,
@@ -61,7 +71,7 @@ impl Caller {
                 84..91 => self.drop_one().await,
                 91..94 => drop(self.scene.client.flush().await),
                 _ => {
-                    let time = Duration::from_micros(self.rng.below(3_000));
+                    let time = Duration::from_micros(log_uniform(&mut self.rng, 15));
                     self.scene.env.sleep(time).await;
                 }
             }
@@ -89,7 +99,13 @@ impl Caller {
             space,
             id: truth.spaces[space].id,
             fate: truth.spaces[space].fate,
+            ttl_us: truth.spaces[space].ttl_us,
         })
+    }
+
+    /// How long something lives: some have expired when they are read next, and some have not.
+    fn draw_ttl_us(&mut self) -> u64 {
+        log_uniform(&mut self.rng, 15)
     }
 
     /// A key that this caller alone writes.
@@ -110,10 +126,35 @@ impl Caller {
         (end('/'), end('0'))
     }
 
-    fn draw_value(&mut self) -> Option<Value> {
+    /// A value for a key, or none to delete it; where it goes, and that it was submitted now.
+    fn begin(&mut self, handle: Handle, key: &[u8]) -> (Option<Value>, Target) {
         let len = draw_value_bytes(self.rng.below(4) == 0, &mut self.rng);
         let deletes = self.rng.below(5) == 0;
-        (!deletes).then(|| self.truth(|truth| truth.new_value(len)))
+        let own = self.rng.below(5) == 0;
+        let ttl_us = if own {
+            Some(self.draw_ttl_us())
+        } else {
+            handle.ttl_us
+        };
+        let now_us = self.scene.now_us(handle.id, key);
+        let value = self.truth(|truth| {
+            let value = (!deletes).then(|| truth.new_value(len));
+            let written = value.map(|value| Written::new(value, ttl_us, now_us));
+            truth.key(handle.space, key).begin(written);
+            value
+        });
+        let ttl = ttl_us.map(Duration::from_micros).map(Ttl::new);
+        let target = Target {
+            keyspace: handle.id,
+            ttl: ttl.and_then(Result::ok),
+        };
+        (value, target)
+    }
+
+    /// The write that was submitted last to a key is done.
+    fn acknowledge(&self, handle: Handle, key: &[u8]) {
+        let now_us = self.scene.now_us(handle.id, key);
+        self.truth(|truth| truth.key(handle.space, key).acknowledge(now_us));
     }
 
     /// Whether a call on a handle went well; every other outcome is judged.
@@ -139,60 +180,91 @@ impl Caller {
     }
 
     async fn write(&mut self) {
-        let (handle, key, value) = (self.draw_handle(), self.draw_key(), self.draw_value());
+        let (handle, key) = (self.draw_handle(), self.draw_key());
+        let (value, target) = self.begin(handle, &key);
         let mut ops = Ops::default();
         let added = match value {
-            Some(value) => ops.put(handle.id, &key, &value.to_bytes()),
+            Some(value) => ops.put_to(target, &key, &value.to_bytes()),
             None => ops.delete(handle.id, &key),
         };
         if let Err(error) = added {
             return self.violate(format!("a sound operation was refused: {error}"));
         }
-        self.truth(|truth| truth.key(handle.space, &key).begin(value));
         let written = self.scene.client.write(ops, Durability::Sync).await;
-        let done = self.is_done(handle, "a write", &written);
-        self.truth(|truth| {
-            let key = truth.key(handle.space, &key);
-            if done {
-                key.acknowledge();
-            } else {
-                key.refuse();
-            }
+        if self.is_done(handle, "a write", &written) {
+            self.acknowledge(handle, &key);
+        } else {
+            self.truth(|truth| truth.key(handle.space, &key).refuse());
+        }
+    }
+
+    /// A read-modify-write, whose function sees what may be there.
+    async fn update(&mut self) {
+        let (handle, key) = (self.draw_handle(), self.draw_key());
+        let began_us = self.scene.now_us(handle.id, &key);
+        let before = self.truth(|truth| truth.key(handle.space, &key).clone());
+        let (value, target) = self.begin(handle, &key);
+        let new = value.map(Value::to_bytes);
+        let (sender, mut seen) = oneshot::channel();
+        let decide = Decide::new(move |found: Option<&[u8]>| {
+            drop(sender.send(found.map(<[u8]>::to_vec)));
+            Change::from(new)
         });
+        let client = &self.scene.client;
+        let updated = client.update(target, &key, decide, Durability::Sync).await;
+        if !self.is_done(handle, "an update", &updated) {
+            return self.truth(|truth| truth.key(handle.space, &key).refuse());
+        }
+        if let Ok(Some(seen)) = seen.try_recv() {
+            let to_us = self.truth(Truth::latest_us);
+            let when = When {
+                from_us: began_us,
+                to_us,
+            };
+            let mut before = before;
+            if let Err(what) = before.read(seen.as_deref(), when) {
+                let key = key.escape_ascii();
+                self.violate(format!(
+                    "an update of {key} of keyspace {}: {what}",
+                    handle.id
+                ));
+            }
+        }
+        self.acknowledge(handle, &key);
     }
 
     /// A batch over several keyspaces: each part is there whole or not at all.
     async fn batch(&mut self) {
         let (mut ops, mut parts) = (Ops::default(), Vec::new());
         for _ in 0..=self.rng.index(12) {
-            let (handle, key, value) = (self.draw_handle(), self.draw_key(), self.draw_value());
+            let (handle, key) = (self.draw_handle(), self.draw_key());
             if parts
                 .iter()
-                .any(|(other, of, _): &(Handle, Vec<u8>, _)| other.id == handle.id && *of == key)
+                .any(|(other, of): &(Handle, Vec<u8>)| other.id == handle.id && *of == key)
             {
                 continue;
             }
+            let (value, target) = self.begin(handle, &key);
             let added = match value {
-                Some(value) => ops.put(handle.id, &key, &value.to_bytes()),
+                Some(value) => ops.put_to(target, &key, &value.to_bytes()),
                 None => ops.delete(handle.id, &key),
             };
             if let Err(error) = added {
                 return self.violate(format!("a sound operation was refused: {error}"));
             }
-            self.truth(|truth| truth.key(handle.space, &key).begin(value));
-            parts.push((handle, key, value));
+            parts.push((handle, key));
         }
         let written = self.scene.client.write(ops, Durability::Sync).await;
         if let Err(Error::KeyspaceDropped { id }) = &written {
-            let dropped = parts.iter().find(|(handle, ..)| handle.id == *id);
+            let dropped = parts.iter().find(|(handle, _)| handle.id == *id);
             return match dropped {
-                Some((handle, ..)) => self.truth(|truth| truth.refused(handle.space, *id)),
+                Some((handle, _)) => self.truth(|truth| truth.refused(handle.space, *id)),
                 None => self.violate(format!("a batch was refused because of keyspace {id}")),
             };
         }
-        for (handle, key, _) in parts {
+        for (handle, key) in parts {
             if self.is_done(handle, "a batch", &written) {
-                self.truth(|truth| truth.key(handle.space, &key).acknowledge());
+                self.acknowledge(handle, &key);
             }
         }
     }
@@ -207,9 +279,12 @@ impl Caller {
         for number in 0..KEYS {
             let mut key = format!("{}/fill {number:03} ", self.number).into_bytes();
             key.resize(KEY_BYTES, b'-');
-            let value = self.truth(|truth| truth.new_value(20));
-            self.truth(|truth| truth.key(handle.space, &key).begin(Some(value)));
-            if let Err(error) = ops.put(handle.id, &key, &value.to_bytes()) {
+            let (value, target) = self.begin(handle, &key);
+            let added = match value {
+                Some(value) => ops.put_to(target, &key, &value.to_bytes()),
+                None => ops.delete(handle.id, &key),
+            };
+            if let Err(error) = added {
                 return self.violate(format!("a sound operation was refused: {error}"));
             }
             keys.push(key);
@@ -217,18 +292,20 @@ impl Caller {
         let written = self.scene.client.write(ops, Durability::Sync).await;
         if self.is_done(handle, "a large batch", &written) {
             for key in keys {
-                self.truth(|truth| truth.key(handle.space, &key).acknowledge());
+                self.acknowledge(handle, &key);
             }
         }
     }
 
     async fn read(&mut self) {
         let (handle, key) = (self.draw_handle(), self.draw_key());
+        let began_us = self.scene.now_us(handle.id, &key);
         let read = self.scene.client.get(handle.id, &key).await;
         if self.is_done(handle, "a read", &read)
             && let Ok(value) = read
         {
-            let read = self.truth(|truth| truth.key(handle.space, &key).read(value.as_deref()));
+            let read =
+                self.truth(|truth| truth.read((handle.space, &key), value.as_deref(), began_us));
             if let Err(what) = read {
                 let key = key.escape_ascii();
                 self.violate(format!("{key} of keyspace {}: {what}", handle.id));
@@ -240,6 +317,7 @@ impl Caller {
     async fn scan(&mut self) {
         let (handle, (from, to)) = (self.draw_handle(), self.own_range());
         let (from, to) = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
+        let began_us = self.truth(|truth| truth.now_least_us());
         let mut scanner = self.scene.client.scan(handle.id, from, to);
         if self.rng.coin() {
             scanner.reverse();
@@ -260,7 +338,7 @@ impl Caller {
             let own = format!("{}/", self.number);
             for key in keys.iter().filter(|key| key.starts_with(own.as_bytes())) {
                 let value = rows.remove(&key[..]);
-                if let Err(what) = truth.key(handle.space, key).read(value.as_deref()) {
+                if let Err(what) = truth.read((handle.space, key), value.as_deref(), began_us) {
                     let key = key.escape_ascii();
                     truth.violate(format!("{key} in a scan of keyspace {}: {what}", handle.id));
                 }
@@ -299,9 +377,10 @@ impl Caller {
         }
         self.truth(|truth| {
             truth.figures.ranges += 1;
+            let now_us = truth.latest_us();
             let keys = truth.spaces[handle.space].keys.iter_mut();
             for (_, key) in keys.filter(|(key, _)| key.starts_with(&own)) {
-                key.acknowledge();
+                key.acknowledge(now_us);
             }
         });
     }
@@ -318,7 +397,7 @@ impl Caller {
             known.creating = true;
             space.map(|space| (truth.spaces[space].id, truth.spaces[space].fate))
         });
-        let options = KeyspaceOptions::new();
+        let options = self.options_of(&name);
         let either = self.rng.coin();
         let client = &self.scene.client;
         let created = if either {
@@ -329,6 +408,17 @@ impl Caller {
         self.judge_creation(&name, space, either, created);
     }
 
+    /// Every second name has a time to live; a name always has the same options.
+    fn options_of(&self, name: &str) -> KeyspaceOptions {
+        let options = KeyspaceOptions::new();
+        if name.starts_with("name 0") {
+            let ttl_us = 500 + 3_000 * lightning_io::to_u64(self.number);
+            options.ttl(Duration::from_micros(ttl_us))
+        } else {
+            options
+        }
+    }
+
     fn judge_creation(
         &self,
         name: &str,
@@ -336,21 +426,27 @@ impl Caller {
         either: bool,
         created: Result<KeyspaceRecord, Error>,
     ) {
-        // This caller alone creates and drops it, so it is what it was before the call.
+        // This caller alone creates and drops it, so it is what it was before the call. A drop that
+        // was left may not have come to anything.
         let exists = space.filter(|(_, fate)| *fate == Fate::Live);
+        let may_exist = space.filter(|(_, fate)| *fate != Fate::Gone);
         let clear = |truth: &mut Truth| {
             if let Some(known) = truth.names.get_mut(name) {
                 known.creating = false;
             }
         };
         match (created, exists) {
-            (Ok(record), Some((id, _))) if either && record.id == id => self.truth(clear),
+            (Ok(record), _) if either && may_exist.is_some_and(|(id, _)| record.id == id) => {
+                self.truth(clear);
+            }
             (Ok(record), None) => self.truth(|truth| {
                 // The drop that had been cut short is finished.
                 truth.is_gone(name);
-                truth.created(name, record.id);
+                truth.created(name, &record);
             }),
-            (Err(Error::KeyspaceExists { .. }), Some(_)) if !either => self.truth(clear),
+            (Err(Error::KeyspaceExists { .. }), _) if !either && may_exist.is_some() => {
+                self.truth(clear);
+            }
             // The record was not swapped, or the queue was full before that.
             (Err(Error::Busy { .. }), _) => self.truth(clear),
             (created, exists) => {
@@ -363,25 +459,47 @@ impl Caller {
 
     async fn drop_one(&mut self) {
         let name = self.draw_name();
-        let (space, is_left) = self.truth(|truth| {
-            let known = truth.names.get(&name);
-            let (space, is_left) =
-                known.map_or((None, false), |known| (known.space, known.is_left));
+        let (space, was_left) = self.truth(|truth| {
+            let known = truth.names.entry(name.clone()).or_default();
+            let (space, was_left) = (known.space, known.is_left);
             if let Some(space) = space {
-                truth.spaces[space].fate = Fate::Doomed;
+                truth.spaces[space].fate = truth.spaces[space].fate.max(Fate::Doomed);
             }
-            (space, is_left)
+            (space, was_left)
         });
-        let dropped = self.scene.client.drop_keyspace(&name).await;
+        let patience = log_uniform(&mut self.rng, 10);
+        let leaves = self.rng.below(3) == 0;
+        let dropped = {
+            let drop = pin!(self.scene.client.drop_keyspace(&name));
+            let sleep = pin!(self.scene.env.sleep(Duration::from_micros(patience)));
+            match select(drop, sleep).await {
+                Either::Left((dropped, _)) => Some(dropped),
+                Either::Right(_) if leaves => None,
+                Either::Right(((), drop)) => Some(drop.await),
+            }
+        };
+        let leave = |is_left| {
+            self.truth(|truth| {
+                truth.names.entry(name.clone()).or_default().is_left = is_left;
+            });
+        };
+        let Some(dropped) = dropped else {
+            return leave(true);
+        };
         match (dropped, space) {
-            // What a crash left of an earlier drop is gone by now.
-            (Ok(()), None) if is_left => self.truth(|truth| {
-                truth.names.entry(name).or_default().is_left = false;
-            }),
-            (Ok(()), Some(_)) => self.truth(|truth| {
-                truth.figures.dropped += 1;
-                truth.is_gone(&name);
-            }),
+            (Ok(()), Some(_)) => {
+                leave(false);
+                self.truth(|truth| {
+                    truth.figures.dropped += 1;
+                    truth.is_gone(&name);
+                });
+            }
+            // What was left of an earlier drop is gone by now.
+            (Ok(()), None) if was_left => leave(false),
+            (Err(Error::KeyspaceNotFound { .. }), Some(_)) if was_left => {
+                leave(false);
+                self.truth(|truth| truth.is_gone(&name));
+            }
             // When it is busy, whether the record was swapped is open until it is dropped again.
             (Err(Error::KeyspaceNotFound { .. }), None) | (Err(Error::Busy { .. }), _) => {}
             (dropped, space) => {

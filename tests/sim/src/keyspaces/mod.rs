@@ -21,7 +21,7 @@ use std::rc::Rc;
 use lightning_io::sim::{CrashPoint, Image, Rng, SimConfig, SimSubmitter, World};
 use lightning_io::to_u64;
 use lightning_shards::client::Client;
-use lightning_shards::{OpenMode, Request, Shard};
+use lightning_shards::{KeyspaceId, OpenMode, Request, ShardId, StorageKey};
 
 use crate::database::{Opening, Running, Site};
 use crate::panics;
@@ -182,9 +182,20 @@ struct Life {
 pub(crate) struct Scene {
     client: Callers,
     truth: Rc<RefCell<Truth>>,
-    /// The shards, for their time.
-    _shards: Vec<Shard<lightning_io::sim::SimEnv>>,
     env: lightning_io::sim::SimEnv,
+}
+
+impl Scene {
+    /// The shard of a key.
+    fn shard_of(&self, id: KeyspaceId, key: &[u8]) -> ShardId {
+        let stored = StorageKey::new(id, key);
+        self.client.router().shard_of(stored.as_slice())
+    }
+
+    /// The time of a key's shard.
+    fn now_us(&self, id: KeyspaceId, key: &[u8]) -> u64 {
+        self.truth.borrow().now_us(self.shard_of(id, key))
+    }
 }
 
 impl Life {
@@ -199,9 +210,9 @@ impl Life {
         let scene = Rc::new(Scene {
             client: Client::new(running.router, running.submitters.clone()),
             truth: Rc::clone(&self.truth),
-            _shards: running.shards.clone(),
             env: running.clients.clone(),
         });
+        self.truth.borrow_mut().shards.clone_from(&running.shards);
         let mut rng = Rng::stream(self.seed, 0);
         let resuming = scene.resume_drops(&mut rng);
         scene.check_recovery().await;

@@ -6,29 +6,72 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lightning_shards::{DEFAULT_KEYSPACE_NAME, KeyspaceId};
+use lightning_io::sim::SimEnv;
+use lightning_shards::{DEFAULT_KEYSPACE_NAME, KeyspaceId, KeyspaceRecord, Shard, ShardId};
 
 use super::Figures;
 use crate::keys::{Value, describe};
 
+/// A value that was written, and between which times it was committed, on the clock of its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) value: Value,
+    pub(super) ttl_us: Option<u64>,
+    from_us: u64,
+    to_us: u64,
+}
+
+impl Written {
+    /// A value that is submitted at a time, and not answered yet.
+    pub(super) fn new(value: Value, ttl_us: Option<u64>, from_us: u64) -> Self {
+        Self {
+            value,
+            ttl_us,
+            from_us,
+            to_us: u64::MAX,
+        }
+    }
+
+    /// Whether it may have expired by a time.
+    fn may_be_over(&self, at: u64) -> bool {
+        self.ttl_us
+            .is_some_and(|ttl| self.from_us.saturating_add(ttl) <= at)
+    }
+
+    /// Whether it must have expired by a time.
+    fn is_over(&self, at: u64) -> bool {
+        self.ttl_us
+            .is_some_and(|ttl| self.to_us.saturating_add(ttl) <= at)
+    }
+}
+
+/// When a read happened: no earlier and no later than this, on the clock of its shard. The end is
+/// the latest time that was ever seen, as a flush may have taken away what had expired then.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct When {
+    pub(super) from_us: u64,
+    pub(super) to_us: u64,
+}
+
 /// What a key may hold.
 #[derive(Debug, Clone, Default)]
 pub(super) struct KeyTruth {
-    settled: Option<Value>,
+    settled: Option<Written>,
     /// Without an answer, oldest first.
-    open: Vec<Option<Value>>,
+    open: Vec<Option<Written>>,
 }
 
 impl KeyTruth {
     /// A write is submitted.
-    pub(super) fn begin(&mut self, value: Option<Value>) {
-        self.open.push(value);
+    pub(super) fn begin(&mut self, written: Option<Written>) {
+        self.open.push(written);
     }
 
-    /// The write that was submitted last is done: all before it are as if they were not.
-    pub(super) fn acknowledge(&mut self) {
-        if let Some(value) = self.open.pop() {
-            self.settled = value;
+    /// The write that was submitted last is done, at this time at the latest: all before it are as
+    /// if they were not.
+    pub(super) fn acknowledge(&mut self, to_us: u64) {
+        if let Some(written) = self.open.pop() {
+            self.settled = written.map(|written| Written { to_us, ..written });
             self.open.clear();
         }
     }
@@ -39,33 +82,42 @@ impl KeyTruth {
     }
 
     /// Takes note of what was read; why it cannot be, if it cannot.
-    pub(super) fn read(&mut self, shown: Option<&[u8]>) -> Result<(), String> {
-        let is = |value: Option<Value>| match (value, shown) {
+    pub(super) fn read(&mut self, shown: Option<&[u8]>, when: When) -> Result<(), String> {
+        let is = |written: Option<Written>| match (written, shown) {
             (None, None) => true,
-            (Some(value), Some(bytes)) => value.is(bytes),
-            _ => false,
+            (Some(written), None) => written.may_be_over(when.to_us),
+            (Some(written), Some(bytes)) => {
+                written.value.is(bytes) && !written.is_over(when.from_us)
+            }
+            (None, Some(_)) => false,
         };
-        let all = self.open.iter().copied().chain([self.settled]);
-        let Some(found) = all.into_iter().find(|&value| is(value)) else {
+        let all = [self.settled].into_iter().chain(self.open.iter().copied());
+        let fitting: Vec<_> = all.filter(|&written| is(written)).collect();
+        let Some(&found) = fitting.first() else {
             let shown = shown.map_or_else(|| "nothing".to_owned(), describe);
-            return Err(format!("expected {self:?}, found {shown}"));
+            return Err(format!("expected {self:?}, found {shown} at {when:?}"));
         };
+        // Of several that explain it, each stays possible.
         self.settled = found;
-        // One that is still open was not in force when this was read, and its caller is gone.
-        self.open.clear();
+        self.open = fitting[1..].to_vec();
         Ok(())
     }
 
-    /// Whether it has a value, if that is known.
+    /// Whether it has a value, if that is known and does not change with time.
     pub(super) fn is_there(&self) -> Option<bool> {
         let there = self.settled.is_some();
-        let open = self.open.iter().all(|value| value.is_some() == there);
-        open.then_some(there)
+        let lasts = |written: &Option<Written>| {
+            written.is_some() == there && written.is_none_or(|written| written.ttl_us.is_none())
+        };
+        let all = [self.settled].into_iter().chain(self.open.iter().copied());
+        all.into_iter()
+            .all(|written| lasts(&written))
+            .then_some(there)
     }
 }
 
 /// What became of a keyspace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fate {
     Live,
     /// Its drop was submitted.
@@ -79,6 +131,8 @@ pub(super) enum Fate {
 pub(super) struct Space {
     pub(super) id: KeyspaceId,
     pub(super) fate: Fate,
+    /// How long what is written lives by default.
+    pub(super) ttl_us: Option<u64>,
     pub(super) keys: BTreeMap<Vec<u8>, KeyTruth>,
 }
 
@@ -106,6 +160,10 @@ pub(super) struct Truth {
     /// Keyspaces that a handle of this life is for.
     pub(super) handles: Vec<SpaceId>,
     pub(super) figures: Figures,
+    /// The shards of this life, for their time.
+    pub(super) shards: Vec<Shard<SimEnv>>,
+    /// The latest time that any shard ever had.
+    latest_us: u64,
     next_write: u64,
     violation: Option<String>,
 }
@@ -115,6 +173,7 @@ impl Default for Truth {
         let default = Space {
             id: KeyspaceId::DEFAULT,
             fate: Fate::Live,
+            ttl_us: None,
             keys: BTreeMap::new(),
         };
         Self {
@@ -122,6 +181,8 @@ impl Default for Truth {
             names: BTreeMap::new(),
             handles: vec![DEFAULT],
             figures: Figures::default(),
+            shards: Vec::new(),
+            latest_us: 0,
             next_write: 1,
             violation: None,
         }
@@ -150,7 +211,9 @@ impl Truth {
     }
 
     /// Enters a keyspace that a creation made, whose number nobody had before.
-    pub(super) fn created(&mut self, name: &str, id: KeyspaceId) -> SpaceId {
+    pub(super) fn created(&mut self, name: &str, record: &KeyspaceRecord) -> SpaceId {
+        let id = record.id;
+        let ttl = record.options.ttl;
         if self.spaces.iter().any(|space| space.id == id) {
             self.violate(format!(
                 "the keyspace {name:?} has the number {id} of another"
@@ -160,6 +223,7 @@ impl Truth {
         self.spaces.push(Space {
             id,
             fate: Fate::Live,
+            ttl_us: ttl.map(|ttl| u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX)),
             keys: BTreeMap::new(),
         });
         self.figures.created += 1;
@@ -182,16 +246,48 @@ impl Truth {
         known.fate = Fate::Gone;
     }
 
+    /// The time of a shard.
+    pub(super) fn now_us(&self, shard: ShardId) -> u64 {
+        self.shards[shard.index()].now().micros()
+    }
+
+    /// The earliest of the shards' times.
+    pub(super) fn now_least_us(&self) -> u64 {
+        let times = self.shards.iter().map(|shard| shard.now().micros());
+        times.min().unwrap_or(0)
+    }
+
+    /// The latest time that any shard ever had.
+    pub(super) fn latest_us(&mut self) -> u64 {
+        let times = self.shards.iter().map(|shard| shard.now().micros());
+        self.latest_us = times.fold(self.latest_us, u64::max);
+        self.latest_us
+    }
+
+    /// Compares what a read showed, which began when its shard had this time and ends now.
+    pub(super) fn read(
+        &mut self,
+        (space, key): (SpaceId, &[u8]),
+        shown: Option<&[u8]>,
+        from_us: u64,
+    ) -> Result<(), String> {
+        let to_us = self.latest_us();
+        self.key(space, key).read(shown, When { from_us, to_us })
+    }
+
     /// The handles are gone with the life.
     pub(super) fn end_life(&mut self) {
+        self.latest_us();
+        self.shards.clear();
         self.handles.clear();
         self.handles.push(DEFAULT);
     }
 
     /// Compares a list of all keyspaces after a recovery with what may be, and settles what is.
-    pub(super) fn recovered(&mut self, listed: &BTreeMap<String, KeyspaceId>) {
+    pub(super) fn recovered(&mut self, listed: &BTreeMap<String, KeyspaceRecord>) {
         let mut listed = listed.clone();
-        if listed.remove(DEFAULT_KEYSPACE_NAME) != Some(KeyspaceId::DEFAULT) {
+        let default = listed.remove(DEFAULT_KEYSPACE_NAME);
+        if default.is_none_or(|record| record.id != KeyspaceId::DEFAULT) {
             self.violate("the default keyspace is not listed");
         }
         let names: BTreeSet<String> = self
@@ -201,12 +297,12 @@ impl Truth {
             .chain(listed.keys().cloned())
             .collect();
         for name in names {
-            let found = listed.get(&name).copied();
+            let found = listed.get(&name);
             let known = self.names.entry(name.clone()).or_default();
             let creating = std::mem::take(&mut known.creating);
             let space = known.space;
             match (space.map(|space| &mut self.spaces[space]), found) {
-                (Some(known), Some(found)) if known.id == found && known.fate != Fate::Gone => {
+                (Some(known), Some(found)) if known.id == found.id && known.fate != Fate::Gone => {
                     known.fate = Fate::Live;
                     self.handles.extend(space);
                 }
