@@ -1,11 +1,14 @@
 //! Settings, and the three ways to get at a database with them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use lightning_shards::{Compression, Durability, OpenMode, ShardConfig};
+use lightning_shards::{
+    Compression, Durability, MergeOperator, MergeOperators, OpenMode, ShardConfig,
+};
 
-use crate::{Database, Result, start};
+use crate::{Database, Error, Result, start};
 
 /// Settings for opening or creating a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +19,9 @@ pub struct Builder {
     pub(crate) durability: Durability,
     pub(crate) spin: Spin,
     pub(crate) shard: ShardConfig,
+    pub(crate) operators: MergeOperators,
+    /// The first operator that could not be added; told when the database is opened.
+    pub(crate) operator_error: Option<Error>,
 }
 
 /// How long an idle shard polls.
@@ -34,6 +40,8 @@ impl Builder {
             durability: Durability::default(),
             spin: Spin::For(Duration::from_micros(30)),
             shard: ShardConfig::default(),
+            operators: MergeOperators::default(),
+            operator_error: None,
         }
     }
 
@@ -73,6 +81,17 @@ impl Builder {
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
         self.shard.compression = compression;
+        self
+    }
+
+    /// Adds a merge operator, for keyspaces that are created with its name. A name that is taken,
+    /// by a built-in operator or another call, is [`crate::ErrorKind::Invalid`] when the database
+    /// is opened.
+    #[must_use]
+    pub fn merge_operator(mut self, name: &str, operator: impl MergeOperator) -> Self {
+        if let Err(error) = self.operators.add(name, Arc::new(operator)) {
+            self.operator_error.get_or_insert(error.into());
+        }
         self
     }
 

@@ -13,7 +13,7 @@ use futures_util::future::Shared;
 use lightning_io::mesh::Submitter;
 use lightning_io::{SendError, Submit};
 use lightning_shards::client::Client;
-use lightning_shards::{DatabaseId, Durability, Request};
+use lightning_shards::{DatabaseId, Durability, MergeOperators, Request};
 
 use crate::{Batch, Builder, Keyspace, Result, Stats, VerifyReport};
 
@@ -37,6 +37,7 @@ pub(crate) struct Handle {
     pub(crate) path: PathBuf,
     pub(crate) id: DatabaseId,
     pub(crate) durability: Durability,
+    pub(crate) operators: MergeOperators,
     pub(crate) client: Client<Submitter<Request>>,
     pub(crate) submitters: Vec<Submitter<Request>>,
     /// Ends when every shard has stopped and the lock is released.

@@ -1,5 +1,6 @@
 //! A named ordered map inside a database: what callers read and write through.
 
+mod merges;
 mod ranges;
 mod updates;
 
@@ -12,7 +13,7 @@ use lightning_io::mesh::Submitter;
 use lightning_shards::client::{Client, Target};
 use lightning_shards::{
     DEFAULT_KEYSPACE_NAME, DatabaseId, Durability, KeyspaceId, KeyspaceOptions, KeyspaceRecord,
-    Ops, Request, Ttl,
+    MergeOperator, Ops, Request, Ttl,
 };
 
 use crate::Result;
@@ -56,6 +57,7 @@ struct Known {
     record: KeyspaceRecord,
     /// How long what is written lives unless the write says otherwise.
     ttl: Option<Ttl>,
+    merge_operator: Option<Arc<dyn MergeOperator>>,
 }
 
 /// What the catalogue says of a keyspace.
@@ -72,11 +74,13 @@ pub struct KeyspaceInfo {
 
 impl Keyspace {
     /// # Errors
-    /// [`crate::ErrorKind::Invalid`] for options that nobody can have created it with.
+    /// [`crate::ErrorKind::Invalid`] when its merge operator is missing.
     pub(crate) fn new(handle: &Arc<Handle>, name: &str, record: KeyspaceRecord) -> Result<Self> {
+        let operator = record.options.merge_operator.as_deref();
         let known = Known {
             name: name.to_owned(),
             ttl: record.options.default_ttl()?,
+            merge_operator: handle.operators.for_keyspace(name, operator)?,
             record,
         };
         Ok(Self {
@@ -90,6 +94,7 @@ impl Keyspace {
         let known = Known {
             name: DEFAULT_KEYSPACE_NAME.to_owned(),
             ttl: None,
+            merge_operator: None,
             record: KeyspaceRecord {
                 id: KeyspaceId::DEFAULT,
                 options: KeyspaceOptions::default(),

@@ -43,10 +43,11 @@ pub use error::{Error, ErrorKind};
 pub use key_range::KeyRange;
 pub use keyspace::{Keyspace, KeyspaceInfo};
 pub use lightning_shards::{
-    BATCH_BYTES_MAX, Change, Codec, Compression, Corruption, DEFAULT_KEYSPACE_NAME, DatabaseId,
-    Durability, Estimate, KEY_BYTES_MAX, KEYSPACE_NAME_BYTES_MAX, KeyspaceId, KeyspaceOptions,
-    Loss, Lost, Lsn, Mismatch, PageCount, PagesByCodec, Place, SHARDS_MAX, SalvageReport, ShardId,
-    ShardSalvage, ShardStats, VALUE_BYTES_MAX,
+    ADD_U64, APPEND, BATCH_BYTES_MAX, Change, Codec, Compression, Corruption,
+    DEFAULT_KEYSPACE_NAME, DatabaseId, Durability, Estimate, KEY_BYTES_MAX,
+    KEYSPACE_NAME_BYTES_MAX, KeyspaceId, KeyspaceOptions, Loss, Lost, Lsn, MergeOperator, Mismatch,
+    PageCount, PagesByCodec, Place, SHARDS_MAX, SalvageReport, ShardId, ShardSalvage, ShardStats,
+    VALUE_BYTES_MAX,
 };
 pub use report::{Stats, VerifyReport};
 pub use salvage::salvage;

@@ -120,6 +120,9 @@ pub(crate) fn start_blocking(
     builder: &Builder,
     mode: OpenMode,
 ) -> Result<(Database, Option<Unfinished>)> {
+    if let Some(error) = &builder.operator_error {
+        return Err(error.clone());
+    }
     let path = absolute(&builder.path)?;
     let shards = builder.shards.map(to_shard_count).transpose()?;
     // Before anything is made: settings that cannot be used leave no half-made database behind. Of
@@ -150,6 +153,7 @@ pub(crate) fn start_blocking(
         path,
         id: identity.database(),
         durability: builder.durability,
+        operators: builder.operators.clone(),
         client: Client::new(identity.router(), running.submitters.clone()),
         submitters: running.submitters,
         stopped: running.stopped.shared(),

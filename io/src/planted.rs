@@ -105,6 +105,7 @@ bugs! {
     "ttl_from_read": "a time to live counts from the read, and never ends",
     "handle_outlives_drop": "handles on a keyspace that was dropped are not refused",
     "keyspace_id_reused": "a new keyspace may get the number of another",
+    "merge_loses_operand": "a merge reads and writes in two steps, and others in between are lost",
     "recreate_keeps_keys": "a keyspace whose drop was cut short comes back when its name is used",
 
     // The side of the callers.

@@ -26,6 +26,7 @@ mod estimate;
 pub mod fuzz;
 mod identity;
 mod memtable;
+mod merge;
 mod message;
 mod reread;
 mod root;
@@ -52,6 +53,7 @@ pub use direction::Direction;
 pub use entry::{Entry, EntryFlags, EntrySource};
 pub use error::{Corruption, Error, KeyRange, Place, Result};
 pub use identity::{Identity, SHARDS_MAX};
+pub use merge::{ADD_U64, APPEND, MergeOperator, MergeOperators};
 pub use message::{
     Change, Decide, DeletedPiece, Durability, Estimate, Lease, Mismatch, OpenScan, Owner, Reply,
     Request, ScanId, ScanPage, ScanSpec, Updated, Want,

@@ -12,7 +12,8 @@ impl Database {
     ///
     /// # Errors
     /// [`crate::ErrorKind::AlreadyExists`] when there is one of this name; of several who create it
-    /// at once, one succeeds. [`crate::ErrorKind::Invalid`] for a name that cannot be used.
+    /// at once, one succeeds. [`crate::ErrorKind::Invalid`] for a name or an option
+    /// that cannot be used.
     /// Otherwise as for [`Keyspace::put`].
     ///
     /// # Durability
@@ -21,6 +22,7 @@ impl Database {
     /// # Cancel safety
     /// Dropping the future leaves it open whether the keyspace was created.
     pub async fn create_keyspace(&self, name: &str, options: KeyspaceOptions) -> Result<Keyspace> {
+        self.check_operator(name, &options)?;
         let record = self.client().create_keyspace(name, &options).await?;
         Keyspace::new(self.handle(), name, record)
     }
@@ -30,7 +32,8 @@ impl Database {
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is none of this name,
     /// [`crate::ErrorKind::Version`] when another version of this crate created it with options
-    /// that this one does not know.
+    /// that this one does not know, [`crate::ErrorKind::Invalid`] when it needs a merge operator
+    /// that the database was not opened with.
     ///
     /// # Cancel safety
     /// Dropping the future drops the answer.
@@ -55,6 +58,7 @@ impl Database {
         name: &str,
         options: KeyspaceOptions,
     ) -> Result<Keyspace> {
+        self.check_operator(name, &options)?;
         let record = self.client().keyspace_or_create(name, &options).await?;
         Keyspace::new(self.handle(), name, record)
     }
@@ -118,5 +122,12 @@ impl Database {
             Ok(block_on(client.drop_keyspace(&name))?)
         })
         .await
+    }
+
+    /// Whether the merge operator is there that a keyspace is to have.
+    fn check_operator(&self, name: &str, options: &KeyspaceOptions) -> Result<()> {
+        let operator = options.merge_operator.as_deref();
+        let found = self.handle().operators.for_keyspace(name, operator);
+        Ok(found.map(drop)?)
     }
 }

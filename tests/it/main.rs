@@ -17,6 +17,7 @@ mod durability;
 mod expiry;
 mod keyspaces;
 mod limits;
+mod merges;
 mod model;
 mod opening;
 mod runtimes;

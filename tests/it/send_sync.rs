@@ -103,6 +103,14 @@ fn futures_of_a_database(db: &Database) {
         stats(),
         close(),
     }
+    let ttl = std::time::Duration::from_secs(1);
+    let clone = db.clone();
+    future(async move { clone.put_with_ttl("key", "value", ttl).await });
+    let clone = db.clone();
+    future(async move {
+        let counters = clone.keyspace("counters").await?;
+        counters.merge("key", "operand").await
+    });
     rows(db.scan(..));
     rows(db.scan("a".."b").keys_only().reverse().limit(1));
     rows(db.scan_prefix("a"));

@@ -19,5 +19,5 @@ pub use name::{DEFAULT_KEYSPACE_NAME, KEYSPACE_NAME_BYTES_MAX};
 pub use options::KeyspaceOptions;
 pub use record::KeyspaceRecord;
 
-pub(crate) use name::{NEXT_ID_KEY, check_name, name_of, record_key, records};
+pub(crate) use name::{NEXT_ID_KEY, check_name, check_operator_name, name_of, record_key, records};
 pub(crate) use record::{State, Stored, decode_last_id, encode_last_id};

@@ -29,6 +29,18 @@ const BEHIND_RECORDS: &[u8] = &[RECORD + 1];
 /// [`Error::Invalid`] when it is empty, too long, or holds a control character: names are printed
 /// in lines of messages and lists.
 pub(crate) fn check_name(name: &str) -> Result<()> {
+    check(name, "keyspace name")
+}
+
+/// Checks the name of a merge operator, by the same rules.
+///
+/// # Errors
+/// As for [`check_name`].
+pub(crate) fn check_operator_name(name: &str) -> Result<()> {
+    check(name, "merge operator name")
+}
+
+fn check(name: &str, what: &'static str) -> Result<()> {
     let reason = if name.is_empty() {
         "it is empty; a name has at least 1 byte".to_owned()
     } else if name.len() > KEYSPACE_NAME_BYTES_MAX {
@@ -44,10 +56,7 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(Error::Invalid {
-        what: "keyspace name",
-        reason,
-    })
+    Err(Error::Invalid { what, reason })
 }
 
 /// The key of a name's record.

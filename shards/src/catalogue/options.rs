@@ -6,18 +6,21 @@
 //! could give its data another meaning.
 //! ```text
 //! option: offset  bytes  field
-//!              0      1  tag: 1 time to live
+//!              0      1  tag: 1 time to live, 2 merge operator
 //!              1      1  length
 //!              2      .  what the option is set to
 //!
 //! time to live: 8 bytes, microseconds
+//! merge operator: its name, 1 to 128 bytes of UTF-8 without control characters
 //! ```
 
 use std::time::Duration;
 
+use super::name::check_operator_name;
 use crate::{Result, Ttl};
 
 const TTL: u8 = 1;
+const MERGE_OPERATOR: u8 = 2;
 
 /// Options of a keyspace, chosen when it is created and fixed from then on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,6 +28,8 @@ const TTL: u8 = 1;
 pub struct KeyspaceOptions {
     /// How long what is written lives, unless the write says otherwise; for ever by default.
     pub ttl: Option<Duration>,
+    /// The name of the operator that merges use; without one there are none.
+    pub merge_operator: Option<String>,
 }
 
 impl KeyspaceOptions {
@@ -42,12 +47,22 @@ impl KeyspaceOptions {
         self
     }
 
+    /// Has merges use the operator of this name: [`crate::ADD_U64`], [`crate::APPEND`], or one that
+    /// the database is opened with.
+    #[must_use]
+    pub fn merge_operator(mut self, name: impl Into<String>) -> Self {
+        self.merge_operator = Some(name.into());
+        self
+    }
+
     /// Checks every bound.
     ///
     /// # Errors
     /// [`crate::Error::Invalid`] for the first option that is out of its bounds.
     pub(crate) fn validate(&self) -> Result<()> {
-        self.default_ttl().map(drop)
+        self.default_ttl()?;
+        let operator = self.merge_operator.as_deref();
+        operator.map_or(Ok(()), check_operator_name)
     }
 
     /// How long what is written lives by default.
@@ -63,6 +78,9 @@ impl KeyspaceOptions {
     pub(super) fn encode(&self, into: &mut Vec<u8>) {
         if let Ok(Some(ttl)) = self.default_ttl() {
             put(TTL, &ttl.to_bytes(), into);
+        }
+        if let Some(operator) = &self.merge_operator {
+            put(MERGE_OPERATOR, operator.as_bytes(), into);
         }
     }
 
@@ -87,6 +105,11 @@ impl KeyspaceOptions {
                 TTL => {
                     let ttl = Ttl::of(value).filter(|_| value.len() == Ttl::BYTES);
                     options.ttl = Some(ttl.ok_or_else(unsound)?.time());
+                }
+                MERGE_OPERATOR => {
+                    let name = str::from_utf8(value).ok();
+                    let name = name.filter(|name| check_operator_name(name).is_ok());
+                    options.merge_operator = Some(name.ok_or_else(unsound)?.to_owned());
                 }
                 _ => {
                     return Err(format!(
@@ -134,7 +157,10 @@ mod tests {
         assert_eq!(encoded(&none), []);
         let expiring = KeyspaceOptions::new().ttl(Duration::from_micros(0x0102));
         assert_eq!(encoded(&expiring), [1, 8, 2, 1, 0, 0, 0, 0, 0, 0]);
-        for options in [none, expiring] {
+        let counting = KeyspaceOptions::new().merge_operator("add");
+        assert_eq!(encoded(&counting), b"\x02\x03add");
+        let both = counting.clone().ttl(Duration::from_secs(1));
+        for options in [none, expiring, counting, both] {
             assert_eq!(KeyspaceOptions::decode(&encoded(&options)), Ok(options));
         }
     }
@@ -152,6 +178,9 @@ mod tests {
             &[1, 8, 0, 0, 0, 0, 0, 0, 0, 0][..],
             &[1, 9, 1, 0, 0, 0, 0, 0, 0, 0, 0],
             &[0, 0],
+            &[2, 0],
+            &[2, 1, 0xff],
+            &[2, 1, b'\n'],
             &[99, 0],
             &[&whole[..], &whole[..]].concat(),
         ] {
@@ -166,5 +195,11 @@ mod tests {
         assert!(expiring(Duration::from_micros(1)).is_ok());
         assert!(expiring(Duration::ZERO).is_err());
         assert!(expiring(Duration::MAX).is_err());
+        assert!(
+            KeyspaceOptions::new()
+                .merge_operator("")
+                .validate()
+                .is_err()
+        );
     }
 }

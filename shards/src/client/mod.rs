@@ -1,6 +1,7 @@
 //! The side of the callers: routing, splitting and merging, over any way to reach the shards.
 
 mod keyspaces;
+mod merge;
 mod scan;
 
 use std::ops::Bound;
@@ -11,6 +12,7 @@ use futures_channel::oneshot;
 use futures_util::future::join_all;
 use lightning_io::{SendError, Submit};
 
+pub use merge::Merge;
 pub use scan::Scanner;
 
 pub use crate::message::Target;

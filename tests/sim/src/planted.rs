@@ -46,6 +46,7 @@ const NEEDS: &[(&str, &str)] = &[
     ("ignore_page_version", "F7"),
     ("ignore_wal_write_error", "F10"),
     ("keyspace_id_reused", KEYSPACES),
+    ("merge_loses_operand", KEYSPACES),
     ("recreate_keeps_keys", KEYSPACES),
     ("retry_failed_sync", "SyncError"),
     ("rot_is_torn_tail", "F5"),

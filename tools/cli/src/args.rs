@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::import::Format;
+use crate::time::Time;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,6 +64,9 @@ Examples:
         at: KeyArgs,
         /// The value; any bytes
         value: OsString,
+        /// Have it expire after a time: a number with ms, s, m, h or d
+        #[arg(long, value_name = "TIME")]
+        ttl: Option<Time>,
     },
     /// Print the value of a key: its raw bytes, and a newline only on a terminal
     #[command(after_help = "\
@@ -141,6 +145,8 @@ pub(crate) struct InKeyspace {
 Examples:
   lightning keyspaces my.db
   lightning keyspaces my.db --create users
+  lightning keyspaces my.db --create sessions --ttl 12h
+  lightning keyspaces my.db --create counters --merge-operator add-u64
   lightning keyspaces my.db --drop users
 
 Without an option it prints one line for each keyspace: its name (escaped as 'lightning scan' does),
@@ -152,6 +158,12 @@ pub(crate) struct KeyspacesArgs {
     /// Create a keyspace; 1 to 128 bytes, no control characters
     #[arg(long, value_name = "NAME", conflicts_with = "drop")]
     pub(crate) create: Option<String>,
+    /// Have what is written to it expire after a time: a number with ms, s, m, h or d
+    #[arg(long, value_name = "TIME", requires = "create")]
+    pub(crate) ttl: Option<Time>,
+    /// Let programs merge values in it: add-u64, append, or an operator that they bring
+    #[arg(long, value_name = "NAME", requires = "create")]
+    pub(crate) merge_operator: Option<String>,
     /// Drop a keyspace with everything in it
     #[arg(long, value_name = "NAME")]
     pub(crate) drop: Option<String>,

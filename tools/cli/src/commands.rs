@@ -13,6 +13,7 @@ use crate::args::{Command, InKeyspace, KeyArgs, RangeArgs, ScanArgs};
 use crate::error::CliError;
 use crate::escape::{escape, escaped};
 use crate::output::Output;
+use crate::time::Time;
 use crate::{demo, import};
 
 mod keyspaces;
@@ -24,7 +25,7 @@ pub(crate) fn run(command: Command) -> Result<(), CliError> {
     match command {
         Command::Demo { directory } => demo::run(directory),
         Command::Import(args) => import::run(&args),
-        Command::Put { at, value } => put(&at, &value),
+        Command::Put { at, value, ttl } => put(&at, &value, ttl),
         Command::Get(at) => get(&at),
         Command::Delete(at) => delete(&at),
         Command::Scan(args) => scan(&args),
@@ -62,9 +63,11 @@ fn with_keyspace<T>(
     with_database(path, async |db| work(&db.keyspace(name).await?).await)
 }
 
-fn put(at: &KeyArgs, value: &OsStr) -> Result<(), CliError> {
-    with_keyspace(&at.database, &at.keyspace, async |keyspace| {
-        Ok(keyspace.put(at.key.as_bytes(), value.as_bytes()).await?)
+fn put(at: &KeyArgs, value: &OsStr, ttl: Option<Time>) -> Result<(), CliError> {
+    let (key, value) = (at.key.as_bytes(), value.as_bytes());
+    with_keyspace(&at.database, &at.keyspace, async |keyspace| match ttl {
+        Some(Time(ttl)) => Ok(keyspace.put_with_ttl(key, value, ttl).await?),
+        None => Ok(keyspace.put(key, value).await?),
     })
 }
 

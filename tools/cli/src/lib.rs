@@ -21,6 +21,7 @@ mod escape;
 pub mod fuzz;
 mod import;
 mod output;
+mod time;
 
 use std::process::ExitCode;
 

@@ -6,12 +6,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_channel::oneshot;
+use futures_util::future::join_all;
 use futures_util::future::{Either, select};
 use lightning_io::Env;
 use lightning_io::sim::Rng;
-use lightning_shards::client::Target;
+use lightning_shards::client::{Merge, Target};
 use lightning_shards::{
-    Change, Decide, Durability, Error, KeyspaceId, KeyspaceOptions, KeyspaceRecord, Ops, Ttl,
+    ADD_U64, Change, Decide, Durability, Error, KeyspaceId, KeyspaceOptions, KeyspaceRecord,
+    MergeOperators, Ops, Ttl,
 };
 
 use super::Scene;
@@ -65,7 +67,8 @@ impl Caller {
                 34..42 => self.batch().await,
                 42..44 => self.fill().await,
                 44..60 => self.read().await,
-                60..66 => self.scan().await,
+                60..63 => self.scan().await,
+                63..66 => self.add().await,
                 66..72 => self.delete_range().await,
                 72..84 => self.create().await,
                 84..91 => self.drop_one().await,
@@ -350,6 +353,46 @@ impl Caller {
                 ));
             }
         });
+    }
+
+    /// Adds one to a counter that everybody adds to, several times at once.
+    async fn add(&mut self) {
+        let handle = self.draw_handle();
+        if handle.ttl_us.is_some() {
+            return;
+        }
+        let key = format!("counter {}", self.rng.index(2)).into_bytes();
+        let count = 1 + self.rng.index(4);
+        let additions = (0..count).map(|_| self.add_one(handle, &key));
+        join_all(additions.collect::<Vec<_>>()).await;
+    }
+
+    async fn add_one(&self, handle: Handle, key: &[u8]) {
+        let operator = match MergeOperators::default().for_keyspace("counters", Some(ADD_U64)) {
+            Ok(Some(operator)) => operator,
+            other => return self.violate(format!("no {ADD_U64}: {:?}", other.err())),
+        };
+        let one = 1_u64.to_le_bytes();
+        let merge = Merge {
+            operator,
+            operand: &one,
+        };
+        let above = self.truth(|truth| truth.counter(handle.space, key).begin());
+        let client = &self.scene.client;
+        let merged = client.merge(handle.id, key, merge, Durability::Sync).await;
+        if !self.is_done(handle, "a merge", &merged) {
+            return self.truth(|truth| truth.counter(handle.space, key).refuse());
+        }
+        let sum = merged.ok().and_then(|sum| sum[..].try_into().ok());
+        let sum = sum.map_or(0, u64::from_le_bytes);
+        let added = self.truth(|truth| {
+            truth.figures.merges += 1;
+            truth.counter(handle.space, key).acknowledge(above, sum)
+        });
+        if let Err(what) = added {
+            let key = key.escape_ascii();
+            self.violate(format!("{key} of keyspace {}: {what}", handle.id));
+        }
     }
 
     async fn delete_range(&mut self) {

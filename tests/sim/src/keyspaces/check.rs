@@ -103,6 +103,17 @@ impl Scene {
                 truth.violate(format!("{when}, {key} in a scan of keyspace {id}: {what}"));
             }
         }
+        let counters = truth.spaces[space].counters.iter_mut();
+        let mut wrong = None;
+        for (key, counter) in counters {
+            let value = shown.remove(&key[..]);
+            if let Err(what) = counter.read(value.map(AsRef::as_ref)) {
+                wrong.get_or_insert((key.escape_ascii().to_string(), what));
+            }
+        }
+        if let Some((key, what)) = wrong {
+            truth.violate(format!("{when}, {key} of keyspace {id}: {what}"));
+        }
         if let Some(key) = shown.keys().next() {
             let key = key.escape_ascii();
             truth.violate(format!(
@@ -184,6 +195,10 @@ impl Scene {
             .flat_map(|&space| truth.spaces[space].keys.values());
         let keys: Vec<_> = keys.map(KeyTruth::is_there).collect();
         let there = keys.iter().filter(|there| **there == Some(true)).count();
+        let counters = live
+            .iter()
+            .flat_map(|&space| truth.spaces[space].counters.values());
+        let there = there + counters.filter(|counter| counter.is_there()).count();
         // What has expired is there until a flush comes by.
         let expiring = to_u64(keys.iter().filter(|there| there.is_none()).count());
         let expected = to_u64(there + live.len() - 1 + numbered);

@@ -51,6 +51,8 @@ pub struct Figures {
     pub refused: u64,
     /// Ranges that were deleted.
     pub ranges: u64,
+    /// Operands that were merged.
+    pub merges: u64,
     /// Power failures.
     pub crashes: u64,
     /// Values that were checked after a recovery.
@@ -65,6 +67,7 @@ impl std::ops::AddAssign for Figures {
         self.drops_resumed += other.drops_resumed;
         self.refused += other.refused;
         self.ranges += other.ranges;
+        self.merges += other.merges;
         self.crashes += other.crashes;
         self.checked += other.checked;
     }

@@ -116,6 +116,60 @@ impl KeyTruth {
     }
 }
 
+/// What a counter may be at, to which everybody adds one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counter {
+    acknowledged: u64,
+    submitted: u64,
+    /// The sums that were answered: each addition made one of its own.
+    sums: BTreeSet<u64>,
+}
+
+impl Counter {
+    /// An addition is submitted; returns what its sum is above.
+    pub(super) fn begin(&mut self) -> u64 {
+        self.submitted += 1;
+        self.acknowledged
+    }
+
+    /// An addition was refused.
+    pub(super) fn refuse(&mut self) {
+        self.submitted -= 1;
+    }
+
+    /// An addition is done.
+    pub(super) fn acknowledge(&mut self, above: u64, sum: u64) -> Result<(), String> {
+        self.acknowledged += 1;
+        if sum <= above || sum > self.submitted || !self.sums.insert(sum) {
+            return Err(format!("an addition made {sum}, behind {above}: {self:?}"));
+        }
+        Ok(())
+    }
+
+    /// Takes note of what was read while nobody added.
+    pub(super) fn read(&mut self, shown: Option<&[u8]>) -> Result<(), String> {
+        let sum = match shown {
+            None => Some(0),
+            Some(bytes) => bytes.try_into().ok().map(u64::from_le_bytes),
+        };
+        let Some(sum) = sum.filter(|sum| (self.acknowledged..=self.submitted).contains(sum)) else {
+            return Err(format!("expected {self:?}, found {shown:?}"));
+        };
+        // What a crash took was not added.
+        *self = Self {
+            acknowledged: sum,
+            submitted: sum,
+            sums: BTreeSet::new(),
+        };
+        Ok(())
+    }
+
+    /// Whether there is a value.
+    pub(super) fn is_there(&self) -> bool {
+        self.acknowledged > 0
+    }
+}
+
 /// What became of a keyspace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fate {
@@ -134,6 +188,7 @@ pub(super) struct Space {
     /// How long what is written lives by default.
     pub(super) ttl_us: Option<u64>,
     pub(super) keys: BTreeMap<Vec<u8>, KeyTruth>,
+    pub(super) counters: BTreeMap<Vec<u8>, Counter>,
 }
 
 /// Which keyspace of a run.
@@ -175,6 +230,7 @@ impl Default for Truth {
             fate: Fate::Live,
             ttl_us: None,
             keys: BTreeMap::new(),
+            counters: BTreeMap::new(),
         };
         Self {
             spaces: vec![default],
@@ -225,6 +281,7 @@ impl Truth {
             fate: Fate::Live,
             ttl_us: ttl.map(|ttl| u64::try_from(ttl.as_micros()).unwrap_or(u64::MAX)),
             keys: BTreeMap::new(),
+            counters: BTreeMap::new(),
         });
         self.figures.created += 1;
         self.handles.push(space);
@@ -262,6 +319,11 @@ impl Truth {
         let times = self.shards.iter().map(|shard| shard.now().micros());
         self.latest_us = times.fold(self.latest_us, u64::max);
         self.latest_us
+    }
+
+    pub(super) fn counter(&mut self, space: SpaceId, key: &[u8]) -> &mut Counter {
+        let counters = &mut self.spaces[space].counters;
+        counters.entry(key.to_vec()).or_default()
     }
 
     /// Compares what a read showed, which began when its shard had this time and ends now.

@@ -49,3 +49,31 @@ fn an_import_goes_to_the_keyspace_that_it_is_told() {
     }
     assert_eq!(lightning(["count", &db]).ends_with(0).text(), "0\n");
 }
+
+#[test]
+fn options_are_kept_and_listed_and_values_expire() {
+    let place = Place::new();
+    let db = place.database("k,v\n1,2\n");
+    let create = |name: &str, options: &[&str]| {
+        let command = ["keyspaces", &db, "--create", name];
+        lightning(command.into_iter().chain(options.iter().copied()))
+    };
+    create("short", &["--ttl", "1ms"]).ends_with(0);
+    create("long", &["--ttl", "24h", "--merge-operator", "add-u64"]).ends_with(0);
+    create("bad", &["--ttl", "0s"]).ends_with(1);
+    create("bad", &["--ttl", "soon"]).ends_with(2);
+    create("bad", &["--merge-operator", "mine"]).ends_with(1);
+    lightning(["keyspaces", &db, "--ttl", "1s"]).ends_with(2);
+    let listed = lightning(["keyspaces", &db]).ends_with(0);
+    assert_eq!(
+        listed.text(),
+        "default\t1\nlong\t3\tttl=1d\tmerge-operator=add-u64\nshort\t2\tttl=1ms\n"
+    );
+    // Each command opens the database anew, which takes longer than that.
+    lightning(["put", &db, "--keyspace", "short", "k", "v"]).ends_with(0);
+    lightning(["get", &db, "--keyspace", "short", "k"]).ends_with(1);
+    lightning(["put", &db, "gone", "v", "--ttl", "1ms"]).ends_with(0);
+    lightning(["put", &db, "there", "v", "--ttl", "7d"]).ends_with(0);
+    let keys = lightning(["scan", &db, "--keys"]).ends_with(0);
+    assert_eq!(keys.text(), "1\nthere\n");
+}
