@@ -5,23 +5,52 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lightning_shards::{
-    Compression, Durability, MergeOperator, MergeOperators, OpenMode, ShardConfig,
+    Compression, Durability, Error as Cause, MergeOperator, MergeOperators, OpenMode, ShardConfig,
 };
 
-use crate::{Database, Error, Result, start};
+use crate::{Database, Error, Preset, Result, start};
 
 /// Settings for opening or creating a database.
+///
+/// Each is what a call sets, or else what the preset says, or else the default; the order of the
+/// calls does not matter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Builder {
     pub(crate) path: PathBuf,
-    pub(crate) shards: Option<usize>,
-    pub(crate) memory_budget: Option<usize>,
-    pub(crate) durability: Durability,
-    pub(crate) spin: Spin,
-    pub(crate) shard: ShardConfig,
     pub(crate) operators: MergeOperators,
-    /// The first operator that could not be added; told when the database is opened.
-    pub(crate) operator_error: Option<Error>,
+    chosen: Chosen,
+    preset: Option<Preset>,
+    /// The first call that contradicts what was said before it; told when the database is opened.
+    error: Option<Error>,
+}
+
+/// What calls of their own have set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Chosen {
+    shards: Option<usize>,
+    memory_budget: Option<usize>,
+    durability: Option<Durability>,
+    relaxed_interval: Option<Duration>,
+    page_bytes: Option<usize>,
+    compression: Option<Compression>,
+    spin: Option<Spin>,
+}
+
+/// What a database is opened with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// The number of shards that it has to have.
+    pub(crate) shards: Option<usize>,
+    /// The number of shards of one that is created and need not have another; none is one a core.
+    pub(crate) shards_when_new: Option<u16>,
+    /// Bytes of memory for all shards together; without it each has as much as the next field says.
+    pub(crate) memory_budget: Option<usize>,
+    pub(crate) memory_bytes_a_shard: usize,
+    pub(crate) durability: Durability,
+    pub(crate) relaxed_interval: Duration,
+    pub(crate) page_bytes: usize,
+    pub(crate) compression: Compression,
+    pub(crate) spin: Spin,
 }
 
 /// How long an idle shard polls.
@@ -31,18 +60,63 @@ pub(crate) enum Spin {
     Forever,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        let shard = ShardConfig::default();
+        Self {
+            shards: None,
+            shards_when_new: None,
+            memory_budget: None,
+            memory_bytes_a_shard: shard.memory_bytes,
+            durability: Durability::default(),
+            relaxed_interval: shard.relaxed_interval,
+            page_bytes: shard.page_bytes,
+            compression: shard.compression,
+            spin: Spin::For(Duration::from_micros(30)),
+        }
+    }
+}
+
+impl Settings {
+    /// The settings of each of so many shards.
+    pub(crate) fn shard(&self, shards: usize) -> ShardConfig {
+        let budget = self.memory_budget.map(|budget| budget / shards);
+        ShardConfig {
+            memory_bytes: budget.unwrap_or(self.memory_bytes_a_shard),
+            page_bytes: self.page_bytes,
+            compression: self.compression,
+            relaxed_interval: self.relaxed_interval,
+            ..ShardConfig::default()
+        }
+    }
+}
+
 impl Builder {
     pub(crate) fn new(path: &Path) -> Self {
         Self {
             path: path.to_path_buf(),
-            shards: None,
-            memory_budget: None,
-            durability: Durability::default(),
-            spin: Spin::For(Duration::from_micros(30)),
-            shard: ShardConfig::default(),
             operators: MergeOperators::default(),
-            operator_error: None,
+            chosen: Chosen::default(),
+            preset: None,
+            error: None,
         }
+    }
+
+    /// Settings for a kind of use: see [`Preset`]. What is set by a call of its own wins, before or
+    /// after this one; a second preset that is another one is [`crate::ErrorKind::Invalid`] when
+    /// the database is opened.
+    #[must_use]
+    pub fn preset(mut self, preset: Preset) -> Self {
+        match self.preset.replace(preset) {
+            Some(before) if before != preset => {
+                let reason = format!("\"{}\", after \"{}\"", preset.name(), before.name());
+                let what = "preset";
+                self.error
+                    .get_or_insert_with(|| Cause::Invalid { what, reason }.into());
+            }
+            _ => {}
+        }
+        self
     }
 
     /// The number of shards of a database that is created; by default, the cores that the process
@@ -50,7 +124,7 @@ impl Builder {
     /// with more or fewer cores is not.
     #[must_use]
     pub fn shards(mut self, shards: usize) -> Self {
-        self.shards = Some(shards);
+        self.chosen.shards = Some(shards);
         self
     }
 
@@ -58,21 +132,29 @@ impl Builder {
     /// shard. The least is 256 KiB a shard.
     #[must_use]
     pub fn memory_budget(mut self, bytes: usize) -> Self {
-        self.memory_budget = Some(bytes);
+        self.chosen.memory_budget = Some(bytes);
         self
     }
 
     /// When writes count as done, unless they say otherwise; by default when they are on disk.
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
-        self.durability = durability;
+        self.chosen.durability = Some(durability);
         self
     }
 
     /// The longest that a relaxed write stays in memory alone; by default 50 ms.
     #[must_use]
     pub fn relaxed_interval(mut self, interval: Duration) -> Self {
-        self.shard.relaxed_interval = interval;
+        self.chosen.relaxed_interval = Some(interval);
+        self
+    }
+
+    /// The size that pages which are written from now on aim at: 4 KiB to 1 MiB, a power of two; by
+    /// default 16 KiB. What lies on disk stays as it is until it is rewritten.
+    #[must_use]
+    pub fn page_bytes(mut self, bytes: usize) -> Self {
+        self.chosen.page_bytes = Some(bytes);
         self
     }
 
@@ -80,7 +162,7 @@ impl Builder {
     /// on disk stays readable, and as it is until it is rewritten.
     #[must_use]
     pub fn compression(mut self, compression: Compression) -> Self {
-        self.shard.compression = compression;
+        self.chosen.compression = Some(compression);
         self
     }
 
@@ -90,7 +172,7 @@ impl Builder {
     #[must_use]
     pub fn merge_operator(mut self, name: &str, operator: impl MergeOperator) -> Self {
         if let Err(error) = self.operators.add(name, Arc::new(operator)) {
-            self.operator_error.get_or_insert(error.into());
+            self.error.get_or_insert(error.into());
         }
         self
     }
@@ -99,15 +181,38 @@ impl Builder {
     /// faster and uses more of the core; zero suits a laptop.
     #[must_use]
     pub fn spin(mut self, time: Duration) -> Self {
-        self.spin = Spin::For(time);
+        self.chosen.spin = Some(Spin::For(time));
         self
     }
 
     /// Has idle shards poll for ever: each takes its core whole.
     #[must_use]
     pub fn busy_poll(mut self) -> Self {
-        self.spin = Spin::Forever;
+        self.chosen.spin = Some(Spin::Forever);
         self
+    }
+
+    /// What all calls come to.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Invalid`] when two of them contradict each other.
+    pub(crate) fn settings(&self) -> Result<Settings> {
+        if let Some(error) = &self.error {
+            return Err(error.clone());
+        }
+        let base = self.preset.map_or_else(Settings::default, Preset::settings);
+        let chosen = &self.chosen;
+        Ok(Settings {
+            shards: chosen.shards,
+            shards_when_new: base.shards_when_new,
+            memory_budget: chosen.memory_budget.or(base.memory_budget),
+            memory_bytes_a_shard: base.memory_bytes_a_shard,
+            durability: chosen.durability.unwrap_or(base.durability),
+            relaxed_interval: chosen.relaxed_interval.unwrap_or(base.relaxed_interval),
+            page_bytes: chosen.page_bytes.unwrap_or(base.page_bytes),
+            compression: chosen.compression.unwrap_or(base.compression),
+            spin: chosen.spin.unwrap_or(base.spin),
+        })
     }
 
     /// Opens a database that exists.
@@ -141,5 +246,58 @@ impl Builder {
     /// As for [`Database::open`].
     pub async fn open_or_create(self) -> Result<Database> {
         start::start(self, OpenMode::OpenOrCreate).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    fn builder() -> Builder {
+        Builder::new(Path::new("db"))
+    }
+
+    #[test]
+    fn what_is_set_wins_over_the_preset_in_any_order() {
+        let before = builder().page_bytes(4 << 10).preset(Preset::Olap);
+        let after = builder().preset(Preset::Olap).page_bytes(4 << 10);
+        assert_eq!(before.settings(), after.settings());
+        let settings = after.settings().unwrap();
+        assert_eq!(settings.page_bytes, 4 << 10);
+        assert_eq!(settings.compression, Compression::Adaptive);
+        let edge = builder()
+            .shards(3)
+            .preset(Preset::Edge)
+            .memory_budget(3 << 20);
+        let settings = edge.settings().unwrap();
+        assert_eq!(
+            (settings.shards, settings.shard(3).memory_bytes),
+            (Some(3), 1 << 20)
+        );
+        assert_eq!(builder().settings(), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn two_presets_contradict_each_other_unless_they_are_one() {
+        let twice = builder().preset(Preset::Cache).preset(Preset::Cache);
+        assert_eq!(twice.settings().unwrap().durability, Durability::Relaxed);
+        let refused = twice.preset(Preset::Edge).settings().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid);
+        let text = refused.to_string();
+        assert!(text.contains("edge") && text.contains("cache"), "{text}");
+    }
+
+    #[test]
+    fn an_operator_with_a_name_that_is_taken_is_refused() {
+        struct Nothing;
+        impl MergeOperator for Nothing {
+            fn merge(&self, _: &[u8], _: Option<&[u8]>, _: &[u8]) -> Result<Vec<u8>, String> {
+                Ok(Vec::new())
+            }
+        }
+        assert!(builder().merge_operator("mine", Nothing).settings().is_ok());
+        let refused = builder().merge_operator("append", Nothing).settings();
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Invalid);
     }
 }

@@ -31,6 +31,7 @@ mod database;
 mod error;
 mod key_range;
 mod keyspace;
+mod preset;
 mod report;
 mod salvage;
 mod scan;
@@ -49,6 +50,7 @@ pub use lightning_shards::{
     PageCount, PagesByCodec, Place, SHARDS_MAX, SalvageReport, ShardId, ShardSalvage, ShardStats,
     VALUE_BYTES_MAX,
 };
+pub use preset::Preset;
 pub use report::{Stats, VerifyReport};
 pub use salvage::salvage;
 pub use scan::Scan;

@@ -120,28 +120,28 @@ pub(crate) fn start_blocking(
     builder: &Builder,
     mode: OpenMode,
 ) -> Result<(Database, Option<Unfinished>)> {
-    if let Some(error) = &builder.operator_error {
-        return Err(error.clone());
-    }
+    let settings = builder.settings()?;
     let path = absolute(&builder.path)?;
-    let shards = builder.shards.map(to_shard_count).transpose()?;
+    let shards = settings.shards.map(to_shard_count).transpose()?;
+    let when_new = settings.shards_when_new.unwrap_or_else(one_a_core);
     // Before anything is made: settings that cannot be used leave no half-made database behind. Of
     // a database that may exist only the identity knows how many shards share the memory.
     let at_least = match mode {
-        OpenMode::Create => shards.unwrap_or_else(default_shards),
+        OpenMode::Create => shards.unwrap_or(when_new),
         OpenMode::Open | OpenMode::OpenOrCreate => shards.unwrap_or(1),
     };
-    shard_config(builder, usize::from(at_least.max(1)))?;
+    settings.shard(usize::from(at_least.max(1))).validate()?;
     let executors = ExecutorConfig {
-        spin: match builder.spin {
+        spin: match settings.spin {
             Spin::For(time) => lightning_io::glommio::Spin::For(time),
             Spin::Forever => lightning_io::glommio::Spin::Forever,
         },
         ..executors_for(&path)?
     };
-    let root = lock_root(&executors, &path, mode, shards)?;
+    let root = lock_root(&executors, &path, mode, (shards, when_new))?;
     let shard_count = usize::from(root.identity.router().shards());
-    let config = shard_config(builder, shard_count)?;
+    let config = settings.shard(shard_count);
+    config.validate()?;
     let (creating, identity) = (root.creating, root.identity);
     let running = start_shards(&executors, &path, root, config)?;
     let unfinished = creating.then(|| Unfinished {
@@ -152,7 +152,7 @@ pub(crate) fn start_blocking(
     let database = Database::new(Handle {
         path,
         id: identity.database(),
-        durability: builder.durability,
+        durability: settings.durability,
         operators: builder.operators.clone(),
         client: Client::new(identity.router(), running.submitters.clone()),
         submitters: running.submitters,
@@ -188,20 +188,11 @@ fn to_shard_count(shards: usize) -> Result<u16> {
 }
 
 /// A shard for each core that the process may use.
-fn default_shards() -> u16 {
+fn one_a_core() -> u16 {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     u16::try_from(cores)
         .unwrap_or(crate::SHARDS_MAX)
         .min(crate::SHARDS_MAX)
-}
-
-fn shard_config(builder: &Builder, shards: usize) -> Result<ShardConfig> {
-    let mut config = builder.shard;
-    if let Some(budget) = builder.memory_budget {
-        config.memory_bytes = budget / shards;
-    }
-    config.validate()?;
-    Ok(config)
 }
 
 /// The database's directory, or the nearest one above it that exists: the same file system.
@@ -214,12 +205,11 @@ fn lock_root(
     executors: &ExecutorConfig,
     path: &Path,
     mode: OpenMode,
-    shards: Option<u16>,
+    (shards, when_new): (Option<u16>, u16),
 ) -> Result<Root<GlommioLock>> {
-    let default_shards = default_shards();
     let place = path.to_path_buf();
     let root = run_once(executors, path, move |env| async move {
-        open_root(&env, &place, mode, shards, default_shards).await
+        open_root(&env, &place, mode, shards, when_new).await
     })??;
     Ok(root)
 }

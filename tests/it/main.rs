@@ -20,6 +20,7 @@ mod limits;
 mod merges;
 mod model;
 mod opening;
+mod presets;
 mod runtimes;
 mod salvage;
 mod scans;

@@ -5,7 +5,8 @@ use std::future::Future;
 use futures_core::Stream;
 use lightning_db::{
     Batch, Builder, Change, Corruption, Database, Durability, Error, ErrorKind, Estimate, Keyspace,
-    KeyspaceInfo, KeyspaceOptions, Mismatch, Place, Scan, ShardId, ShardStats, Stats, VerifyReport,
+    KeyspaceInfo, KeyspaceOptions, Mismatch, Place, Preset, Scan, ShardId, ShardStats, Stats,
+    VerifyReport,
 };
 
 use crate::scratch;
@@ -36,6 +37,7 @@ fn public_types_are_send_sync_and_unpin() {
     free::<Change>();
     free::<Mismatch>();
     free::<Place>();
+    free::<Preset>();
     free::<ShardId>();
     free::<ShardStats>();
     free::<Stats>();
