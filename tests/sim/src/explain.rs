@@ -24,6 +24,8 @@ pub(crate) struct Evidence {
     fired: BTreeMap<Fault, u64>,
     /// Every damage that was live when this world began, or that struck in it.
     damage: Vec<Entry>,
+    /// How long each damaged file of a log is.
+    log_bytes: BTreeMap<PathBuf, u64>,
 }
 
 /// The ledger of a world when it begins.
@@ -119,11 +121,18 @@ impl Evidence {
             fresh: index >= inherited.len(),
         };
         let damage = world.damage().into_iter().enumerate().map(entry);
+        let damage: Vec<Entry> = damage
+            .filter(|entry| inherited.live.get(entry.index).is_none_or(|&live| live))
+            .collect();
+        let logs = damage.iter().filter(|entry| is_log(&entry.path));
+        let log_bytes = logs.filter_map(|entry| {
+            let bytes = world.read_file(&entry.path)?;
+            Some((entry.path.clone(), lightning_io::to_u64(bytes.len())))
+        });
         Self {
             fired: world.faults_fired().into_iter().collect(),
-            damage: damage
-                .filter(|entry| inherited.live.get(entry.index).is_none_or(|&live| live))
-                .collect(),
+            log_bytes: log_bytes.collect(),
+            damage,
         }
     }
 
@@ -198,9 +207,11 @@ impl Evidence {
 
     /// The name of a file or directory may be lost: a directory above it was not really synced.
     fn explains_absence(&self, path: &Path) -> bool {
+        let root = path == Path::new(ROOT);
         path.ancestors().skip(1).any(|above| self.has_lied(above))
-            || (path == Path::new(ROOT)
-                && self.any(|entry| spoils(entry) && entry.path.parent() == Some(path)))
+            // What makes a directory a database is a file in it.
+            || (root && self.has_lied(path))
+            || (root && self.any(|entry| spoils(entry) && entry.path.parent() == Some(path)))
     }
 
     fn explains_corruption(&self, corruption: &Corruption) -> bool {
@@ -236,10 +247,29 @@ impl Evidence {
         })
     }
 
+    /// Whether both copies of a segment's header are damaged: then the whole segment is hidden.
+    fn hides_segment(&self, file: &Path, bytes: u64) -> bool {
+        let block = lightning_io::to_u64(lightning_io::BLOCK_BYTES);
+        let struck = |at: u64| {
+            self.any(|entry| {
+                LASTING.contains(&entry.fault)
+                    && entry.path == file
+                    && entry.offset < at + block
+                    && entry.offset + entry.len > at
+            })
+        };
+        struck(0) && struck(bytes.saturating_sub(block))
+    }
+
     /// How many records of a shard's log may have been damaged since the ledger had `since`
     /// entries: a damage is inside one record, but for a write that landed on others.
     pub(crate) fn log_records_damaged(&self, shard: usize, since: usize) -> usize {
         let directory = directory(shard);
+        let mut logs = self.log_bytes.iter();
+        let here = |file: &Path| file.starts_with(&directory);
+        if logs.any(|(file, &bytes)| here(file) && self.hides_segment(file, bytes)) {
+            return usize::MAX;
+        }
         let inside = |entry: &&Entry| {
             LASTING.contains(&entry.fault)
                 && entry.index >= since
