@@ -4,7 +4,7 @@
 //! The new database says that it is being created until its content was flushed, verified and
 //! counted. A salvage that fails or is cut off leaves one that nobody can open for a whole one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use futures_executor::block_on;
 use lightning_io::glommio::{ExecutorConfig, GlommioEnv};
@@ -15,7 +15,9 @@ use lightning_shards::{
     SalvageReport, Sink,
 };
 
-use crate::start::{executors_for, existing_directory, on_thread, run_once, start_blocking};
+use crate::start::{
+    absolute, executors_for, existing_directory, on_thread, run_once, start_blocking,
+};
 use crate::{Database, Result};
 
 /// Copies everything that can be read of the database at `from`, however damaged it is, to a new
@@ -67,12 +69,6 @@ pub async fn salvage(from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<Sal
         salvage_blocking(&from, &to)
     })
     .await
-}
-
-fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(|error| {
-        lightning_io::IoError::from_os(lightning_io::IoOp::Open, path, &error).into()
-    })
 }
 
 fn salvage_blocking(from: &Path, to: &Path) -> Result<SalvageReport> {

@@ -91,8 +91,7 @@ pub(crate) fn start_blocking(
     builder: &Builder,
     mode: OpenMode,
 ) -> Result<(Database, Option<Unfinished>)> {
-    let path = std::path::absolute(&builder.path)
-        .map_err(|error| Error::from(IoError::from_os(IoOp::Open, &builder.path, &error)))?;
+    let path = absolute(&builder.path)?;
     let shards = builder.shards.map(to_shard_count).transpose()?;
     // Before anything is made: settings that cannot be used leave no half-made database behind. Of
     // a database that may exist only the identity knows how many shards share the memory.
@@ -126,6 +125,11 @@ pub(crate) fn start_blocking(
         stopped: running.stopped.shared(),
     });
     Ok((database, unfinished))
+}
+
+/// A path that does not depend on the directory that the process is in.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| IoError::from_os(IoOp::Open, path, &error).into())
 }
 
 /// Looks whether the machine can run a database at this place, and how its executors should be.

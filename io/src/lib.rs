@@ -8,7 +8,7 @@
 //! * [`sim`]: a deterministic world in which one seed replays one run, on one thread, with a disk
 //!   that can lose what was not synced.
 //!
-//! This is the only crate that names glommio. It also has the switches of [planted bugs](planted).
+//! This is the only crate that names glommio. It also has the switches of [planted bugs](mod@planted).
 
 mod buffer;
 mod convert;

@@ -374,6 +374,7 @@ async fn offer_older<E: Env>(
                     covered.except.insert(&keys);
                 }
             }
+            tree.yield_if_needed().await;
         }
     }
     Ok(covered)

@@ -73,6 +73,11 @@ impl<E: Env> TreeReader<E> {
         file_header::decode(&unit, self.store.owner, self.path()).map(drop)
     }
 
+    /// Lets other tasks run.
+    pub(crate) async fn yield_if_needed(&self) {
+        self.store.env.yield_if_needed().await;
+    }
+
     /// Whose the file says that it is, if its header is sound.
     ///
     /// # Errors

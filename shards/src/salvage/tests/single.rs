@@ -226,7 +226,7 @@ fn without_a_superblock_log_and_found_leaves_are_what_is_left() {
 #[test]
 fn without_the_newest_generation_the_one_before_it_is_read() {
     let built = template();
-    let mut older = 0;
+    let (mut older, mut deleted_before) = (0, 0);
     for shard in 0..SHARDS {
         let file = path(&format!("shard-{shard:03}/superblock"));
         let (generation, _) = look(&built.image, async |world| {
@@ -260,13 +260,33 @@ fn without_the_newest_generation_the_one_before_it_is_read() {
         judge(&built, &contents, &report, &[], "the root");
         let totals = report.shards[usize::from(shard)];
         assert!(totals.older_entries > 0, "{totals:?}");
-        // The older tree knows what was deleted before it.
         assert!(
             risen(&built, &contents) < 40,
             "{}",
             risen(&built, &contents)
         );
+        // The older tree knows what was deleted before it, whatever old leaves lie in the file.
+        let known = look(&built.image, async |world| {
+            checkpoints(&world.client(), shard).await[1]
+        });
+        let known = known.1.marks.checkpoint;
+        deleted_before += built
+            .history
+            .iter()
+            .filter(|(key, writes)| {
+                let last = writes.last().unwrap();
+                let here = built.router.shard_of(key).0 == shard;
+                let gone = here && last.value.is_none() && last.lsn <= known;
+                assert!(
+                    !gone || !contents.contains_key(*key),
+                    "{}",
+                    key.escape_ascii()
+                );
+                gone
+            })
+            .count();
     }
+    assert!(deleted_before > 5, "{deleted_before}");
     assert!(
         older > 0,
         "a log that goes back to the older checkpoint shows nothing"
@@ -330,6 +350,61 @@ fn a_damaged_record_is_lost_alone_and_what_follows_is_applied() {
         }
     }
     assert!(told_of > 100, "{told_of}");
+}
+
+#[test]
+fn a_lost_end_is_told_by_the_durable_mark_of_a_record_that_is_damaged_too() {
+    let built = template();
+    for shard in 0..SHARDS {
+        let all = segments(&built.image).into_iter().map(|(file, _)| file);
+        let here = all.filter(|file| file.starts_with(&format!("shard-{shard:03}")));
+        let (lsn, file, mut offsets) = here
+            .filter_map(|file| {
+                let found = records(&built.image, &file);
+                let offsets: Vec<u64> = found.iter().map(|record| record.0).collect();
+                Some((found.last()?.1, file, offsets))
+            })
+            .max()
+            .unwrap();
+        // The last record is a mark. Its header says how far the log was durable, and its content,
+        // which is nothing but zeros, is damaged; so is the record before it.
+        let mut image = built.image.clone();
+        let (mark, last) = (offsets.pop().unwrap(), offsets.pop().unwrap());
+        flip(&mut image, &path(&file), mark + 100);
+        flip(&mut image, &path(&file), last + 100);
+        let (contents, report) = salvage(image);
+        judge(&built, &contents, &report, &[], &file);
+        let record = Lsn(lsn.0 - 1);
+        let (from, to) = (record, Some(record));
+        assert_eq!(report.losses.len(), 1, "{}", told(&report));
+        assert_eq!(report.losses[0].lost, Lost::Records { from, to });
+        assert_eq!(report.losses[0].place.offset, last);
+    }
+}
+
+#[test]
+fn a_record_that_is_not_whole_at_the_very_end_is_a_note() {
+    let built = template();
+    for (file, _) in segments(&built.image) {
+        let Some(&(offset, lsn, is_group)) = records(&built.image, &file).last() else {
+            continue;
+        };
+        let mut image = built.image.clone();
+        flip(&mut image, &path(&file), offset + 20);
+        let (contents, report) = salvage(image);
+        judge(&built, &contents, &report, &[], &file);
+        let end = report
+            .shards
+            .iter()
+            .any(|shard| shard.last_record.next() == lsn);
+        if end && !is_group {
+            assert!(report.is_whole(), "{file}: {}", told(&report));
+            let [note] = &report.notes[..] else {
+                panic!("{file}: one note, not\n{}", told(&report));
+            };
+            assert!(note.what.contains("not whole"), "{note}");
+        }
+    }
 }
 
 #[test]

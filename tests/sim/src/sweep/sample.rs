@@ -31,6 +31,10 @@ const KEY_BYTES: usize = 640;
 /// Keys in all.
 const KEYS: usize = 60;
 
+/// Rounds of writes: enough for the search for free units to come round in a file of a mebibyte, so
+/// that current pages lie where older ones did, sound but for what points to them.
+const ROUNDS: usize = 12;
+
 /// How the sample's last life ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ending {
@@ -105,8 +109,8 @@ impl Sample {
             rows: Rows::new(),
         };
         let mut older = Vec::new();
-        for stage in 0..4 {
-            let written = world.run(writer.stage(stage));
+        for round in 0..ROUNDS {
+            let written = world.run(writer.round(round));
             written.map_err(|failure| failure.to_string())??;
             older.push(world.image());
         }
@@ -140,13 +144,13 @@ struct Writer {
 
 impl Writer {
     /// A round of writes; all but the last end in the trees.
-    async fn stage(&mut self, stage: usize) -> Result<(), String> {
-        let last = stage == 3;
+    async fn round(&mut self, round: usize) -> Result<(), String> {
+        let last = round + 1 == ROUNDS;
         let count = if last { 6 } else { KEYS };
         for at in 0..count {
             // The last round leaves large values alone: what a log replaces is read by nobody.
             let number = if last { at * 9 + 1 } else { at };
-            let deletes = stage == 1 && number % 10 == 9;
+            let deletes = round + 2 == ROUNDS && number % 10 == 9;
             let len = match number % 20 {
                 7 => 5_000 + self.rng.index(6_000),
                 _ => 500 + self.rng.index(450),
@@ -157,7 +161,7 @@ impl Writer {
             let durability = if last { Durability::Sync } else { durability };
             self.write(key(number), (!deletes).then_some(value), durability)
                 .await?;
-            if stage < 3 && at % 25 == 24 {
+            if !last && at % 25 == 24 {
                 self.flush().await?;
             }
         }

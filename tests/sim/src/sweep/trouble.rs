@@ -12,7 +12,7 @@ use super::program::{Life, Program};
 use crate::model::Model;
 
 /// Polls after which a life is taken for a hang; one takes some ten thousand.
-const POLLS_MAX: u64 = 2_000_000;
+const POLLS_MAX: u64 = 500_000;
 
 /// Every kind of call.
 const OPS: [IoOp; 12] = [
