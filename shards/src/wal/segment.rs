@@ -228,15 +228,17 @@ impl<F: File> SegmentFile<F> {
 
     /// Reads the headers and picks the one that counts.
     ///
-    /// Both copies are read twice, as one that is sound may be what the place held before: the newest
-    /// use counts, and what hid it was a misread.
+    /// What would free the file or hide its newest use is read twice: a copy that is not sound, and
+    /// both copies when they differ.
     pub(crate) async fn read_headers(&self, owner: FileOwner) -> Result<Headers> {
         if self.length < to_u64(BLOCK_BYTES) {
             // Creation was cut short: a file in use has had its whole length synced first.
             return Ok(Headers::Unused);
         }
         let mut copies = self.read_copies(Some(owner)).await?;
-        copies.extend(self.read_copies(Some(owner)).await?);
+        if copies.windows(2).any(|pair| pair[0].1 != pair[1].1) {
+            copies = self.read_copies(Some(owner)).await?;
+        }
         let mut best: Option<SegmentHeader> = None;
         let mut reason = Headers::Unused;
         for (_, copy) in copies {

@@ -13,7 +13,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use lightning_io::sim::{Damage, Fault, World};
-use lightning_io::{IoError, IoErrorKind, IoOp};
+use lightning_io::{BLOCK_BYTES, IoError, IoErrorKind, IoOp, to_u64, to_usize};
 use lightning_shards::{Corruption, Error};
 
 use crate::database::ROOT;
@@ -127,7 +127,7 @@ impl Evidence {
         let logs = damage.iter().filter(|entry| is_log(&entry.path));
         let log_bytes = logs.filter_map(|entry| {
             let bytes = world.read_file(&entry.path)?;
-            Some((entry.path.clone(), lightning_io::to_u64(bytes.len())))
+            Some((entry.path.clone(), to_u64(bytes.len())))
         });
         Self {
             fired: world.faults_fired().into_iter().collect(),
@@ -247,29 +247,35 @@ impl Evidence {
         })
     }
 
-    /// Whether both copies of a segment's header are damaged: then the whole segment is hidden.
-    fn hides_segment(&self, file: &Path, bytes: u64) -> bool {
-        let block = lightning_io::to_u64(lightning_io::BLOCK_BYTES);
+    /// The most records that a segment hides because both copies of its header are damaged, one of
+    /// them since the ledger had `since` entries: records are whole blocks between the two.
+    fn records_hidden(&self, file: &Path, bytes: u64, since: usize) -> usize {
+        let block = to_u64(BLOCK_BYTES);
         let struck = |at: u64| {
-            self.any(|entry| {
+            let damage = self.damage.iter().filter(move |entry| {
                 LASTING.contains(&entry.fault)
                     && entry.path == file
                     && entry.offset < at + block
                     && entry.offset + entry.len > at
-            })
+            });
+            damage.map(|entry| entry.index).max()
         };
-        struck(0) && struck(bytes.saturating_sub(block))
+        match (struck(0), struck(bytes.saturating_sub(block))) {
+            (Some(first), Some(second)) if first.max(second) >= since => {
+                to_usize(bytes / block).saturating_sub(2)
+            }
+            _ => 0,
+        }
     }
 
     /// How many records of a shard's log may have been damaged since the ledger had `since`
-    /// entries: a damage is inside one record, but for a write that landed on others.
+    /// entries: a damage is inside one record, but for a write that landed on others, and for one
+    /// that hides a segment.
     pub(crate) fn log_records_damaged(&self, shard: usize, since: usize) -> usize {
         let directory = directory(shard);
-        let mut logs = self.log_bytes.iter();
-        let here = |file: &Path| file.starts_with(&directory);
-        if logs.any(|(file, &bytes)| here(file) && self.hides_segment(file, bytes)) {
-            return usize::MAX;
-        }
+        let logs = self.log_bytes.iter();
+        let here = logs.filter(|(file, _)| file.starts_with(&directory));
+        let hidden = here.map(|(file, &bytes)| self.records_hidden(file, bytes, since));
         let inside = |entry: &&Entry| {
             LASTING.contains(&entry.fault)
                 && entry.index >= since
@@ -277,14 +283,13 @@ impl Evidence {
                 && is_log(&entry.path)
         };
         let records = |entry: &Entry| match entry.fault {
-            Fault::MisdirectedWrite | Fault::StickyMisdirectedRead => lightning_io::to_usize(
-                entry
-                    .len
-                    .div_ceil(lightning_io::to_u64(lightning_io::BLOCK_BYTES)),
-            ),
+            Fault::MisdirectedWrite | Fault::StickyMisdirectedRead => {
+                to_usize(entry.len.div_ceil(to_u64(BLOCK_BYTES)))
+            }
             _ => 1,
         };
-        self.damage.iter().filter(inside).map(records).sum()
+        let damaged = self.damage.iter().filter(inside).map(records);
+        hidden.chain(damaged).sum()
     }
 }
 

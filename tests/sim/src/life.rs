@@ -518,7 +518,7 @@ impl Life {
     /// Crashes while it recovers, up to three times in a row; the last image is lived on with.
     fn crash_while_recovering(&mut self, image: Image) -> Step {
         self.image = Some(image);
-        let depth = self.course.pick(&[1, 2, 3, 3]);
+        let depth = self.course.pick(&[1, 3, 3, 3]);
         for _ in 0..depth {
             let world = self.world(false);
             let point = self.point_in_recovery();
@@ -543,7 +543,8 @@ impl Life {
         match rng.below(8) {
             0..3 => CrashPoint::AfterIos(1 + rng.below(self.last_ios.min(400))),
             3..5 => CrashPoint::AfterIos(log_uniform(rng, 6)),
-            5..7 => CrashPoint::AfterPending(Pending::Length, 1 + rng.below(4)),
+            5 => CrashPoint::AfterPending(Pending::Length, 1 + rng.below(4)),
+            6 => CrashPoint::DuringWrite(rng.below(16)),
             _ => CrashPoint::AfterPending(Pending::Write, 1 + rng.below(8)),
         }
     }

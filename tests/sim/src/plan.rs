@@ -238,12 +238,12 @@ impl Plan {
     pub(crate) fn crash_point(rng: &mut Rng) -> Option<CrashPoint> {
         match rng.below(18) {
             0..2 => Some(CrashPoint::AfterIos(log_uniform(rng, 12))),
-            2..4 => Some(CrashPoint::DuringWrite(log_uniform(rng, 9))),
-            4..8 => Some(CrashPoint::AfterPending(
+            2..6 => Some(CrashPoint::DuringWrite(log_uniform(rng, 8))),
+            6..10 => Some(CrashPoint::AfterPending(
                 Pending::Write,
                 log_uniform(rng, 5),
             )),
-            8..13 => Some(CrashPoint::AfterPending(
+            10..13 => Some(CrashPoint::AfterPending(
                 Pending::Length,
                 log_uniform(rng, 3),
             )),

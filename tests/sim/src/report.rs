@@ -6,7 +6,7 @@ use std::ops::AddAssign;
 
 use lightning_io::sim::Fault;
 
-use crate::faults::number_of;
+use crate::faults::{FaultSet, number_of};
 
 /// Something that must never happen, and did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,23 @@ pub enum Hazard {
     DroppedFuture,
     /// F5 to F18: a fault of the disk, the tasks or the clock.
     Fault(Fault),
+}
+
+impl Hazard {
+    /// Everything that can go wrong where all faults are asked for.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let always = [
+            Self::TornWrite,
+            Self::LostWrite,
+            Self::LostLength,
+            Self::LostEntry,
+            Self::NestedCrash,
+            Self::DroppedFuture,
+        ];
+        let faults = FaultSet::all();
+        let faults: Vec<Self> = faults.iter().map(Self::Fault).collect();
+        always.into_iter().chain(faults)
+    }
 }
 
 impl fmt::Display for Hazard {

@@ -11,18 +11,21 @@ fn command(line: &str) -> Output {
 
 #[test]
 fn a_command_line_that_makes_no_sense_is_a_usage_error() {
-    for line in [
-        "",
-        "--seeds 9..3",
-        "--seeds 0..1 --faults F99",
-        "figures --seeds 0..1",
-        "figures --faults F99",
-        "figures --jobs 0",
+    for (line, wrong) in [
+        ("", "--seeds is missing"),
+        ("--seeds 9..3", "\"9..3\" is no range of seeds"),
+        ("--seeds x..3", "\"x..3\" is no range of seeds"),
+        ("--seeds 0..1 --faults F99", "no fault \"F99\""),
+        ("--seeds 0..1 --faults F5,Rot", "no fault \"Rot\""),
+        ("--seeds 0..1 --fast", "no option \"--fast\""),
+        ("figures --seeds 0..1", "no option \"--seeds\""),
+        ("figures --jobs 0", "\"0\" is no number of threads"),
     ] {
         let output = command(line);
         assert_eq!(output.status.code(), Some(2), "{line}");
         assert!(output.stdout.is_empty(), "{line}");
         let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains(wrong), "{line}: {told}");
         assert!(told.contains("usage: lightning-sim"), "{line}: {told}");
     }
 }

@@ -1,8 +1,9 @@
-//! All faults at once: nothing is violated, and what they excuse is used.
+//! All faults at once: nothing is violated, every knob strikes, and what faults excuse is used.
 
 use lightning_sim::Options;
 use lightning_sim::faults::FaultSet;
 use lightning_sim::figures::run_seeds;
+use lightning_sim::report::Hazard;
 
 /// Seeds of one test run. The figures of the project come from ten times as many.
 const SEEDS: u64 = 200;
@@ -17,6 +18,10 @@ fn a_hostile_disk_is_found_out_and_contained() {
     println!("{figures}");
     let violations: Vec<String> = violations.iter().map(ToString::to_string).collect();
     assert!(violations.is_empty(), "{}", violations.join("\n"));
+    for hazard in Hazard::all() {
+        let met = figures.hazards.get(&hazard).copied().unwrap_or_default();
+        assert!(met.fired > 0, "{hazard} never struck in\n{figures}");
+    }
     // A simulation in which these do not happen has tested nothing.
     for (figure, least) in [
         (figures.unread, SEEDS / 4),

@@ -56,7 +56,7 @@ const FOUND: [(&str, u64, &str); 9] = [
 ];
 
 /// The same with all faults.
-const FOUND_WITH_FAULTS: [(&str, u64, &str); 4] = [
+const FOUND_WITH_FAULTS: [(&str, u64, &str); 3] = [
     (
         "identity_lost_under_its_shards",
         663,
@@ -71,11 +71,6 @@ const FOUND_WITH_FAULTS: [(&str, u64, &str); 4] = [
         "bad_place_in_the_way_of_opening",
         1_780,
         "a tree with three places that took no writes failed every recovery",
-    ),
-    (
-        "two_old_headers",
-        1_963,
-        "a segment whose headers both showed an earlier use was freed with what it held",
     ),
 ];
 
