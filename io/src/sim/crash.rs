@@ -82,13 +82,13 @@ impl AddAssign for CrashReport {
     }
 }
 
-/// The odds of one shard in one crash.
+/// The odds of one shard in one crash, in parts of a million: of survival, and of being torn.
 #[derive(Debug, Clone, Copy)]
 struct Odds {
-    entries_ppm: u32,
-    lengths_ppm: u32,
-    writes_ppm: u32,
-    torn_ppm: u32,
+    entries: u32,
+    lengths: u32,
+    writes: u32,
+    torn: u32,
 }
 
 impl Odds {
@@ -97,13 +97,13 @@ impl Odds {
             let drawn = rng.pick(&[0, PPM / 10, PPM / 2, PPM / 10 * 9, PPM]);
             model.survival_ppm.unwrap_or(drawn)
         };
-        let (entries_ppm, lengths_ppm, writes_ppm) = (survival(), survival(), survival());
+        let (entries, lengths, writes) = (survival(), survival(), survival());
         let torn = rng.pick(&[PPM / 10, PPM / 2, PPM, PPM]);
         Self {
-            entries_ppm,
-            lengths_ppm,
-            writes_ppm,
-            torn_ppm: model.torn_ppm.unwrap_or(torn),
+            entries,
+            lengths,
+            writes,
+            torn: model.torn_ppm.unwrap_or(torn),
         }
     }
 }
@@ -156,7 +156,7 @@ impl Image {
         let mut lost = Vec::new();
         for op in std::mem::take(&mut self.entry_ops) {
             let shard = self.dir(op.dir()).map_or(0, |dir| dir.shard);
-            if rng.chance(odds[shard].entries_ppm) && !op.doomed {
+            if rng.chance(odds[shard].entries) && !op.doomed {
                 self.make_durable(&op);
             } else {
                 lost.push(op);
@@ -218,7 +218,7 @@ fn crash_file(file: &mut FileNode, odds: Odds, rng: &mut Rng) -> CrashReport {
     for op in ops {
         match op.kind {
             PendingKind::Extend(grown) => {
-                if rng.chance(odds.lengths_ppm) && !op.doomed {
+                if rng.chance(odds.lengths) && !op.doomed {
                     len = len.max(grown);
                 } else {
                     lost_lengths.push(grown);
@@ -226,9 +226,9 @@ fn crash_file(file: &mut FileNode, odds: Odds, rng: &mut Rng) -> CrashReport {
             }
             PendingKind::Write(blocks) => {
                 let indices: Vec<usize> = blocks.iter().map(|(index, _)| *index).collect();
-                let survives = rng.chance(odds.writes_ppm) && !op.doomed;
+                let survives = rng.chance(odds.writes) && !op.doomed;
                 let fate = match survives {
-                    true if rng.chance(odds.torn_ppm) => tear(file, &blocks, rng),
+                    true if rng.chance(odds.torn) => tear(file, &blocks, rng),
                     true => keep(file, blocks),
                     false => Fate::Lost,
                 };
