@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::thread;
 
 use crate::faults::FaultSet;
-use crate::figures::Settings;
+use crate::figures::{Part, Settings};
 
 /// How the command is called.
 pub const USAGE: &str = "\
 usage: lightning-sim --seeds A..B [--faults none|all|F5,F10,..] [--jobs N] [--shrink] [--trace]
-       lightning-sim figures [--long] [--first SEED] [--jobs N]
+       lightning-sim figures [--long] [--row NAME,..] [--first SEED] [--jobs N]
        cargo planted [BUG..]
 
   --seeds A..B   run the seeds from A up to, not including, B; A alone is one seed
@@ -22,6 +22,7 @@ usage: lightning-sim --seeds A..B [--faults none|all|F5,F10,..] [--jobs N] [--sh
   figures        print the figures of the project, what is required beside what was reached;
                  some minutes
   --long         what a release needs; some hours
+  --row NAME     these rows alone: seeds, twice, syncs, calls, bytes, swaps, planted, fuzz
   --first SEED   begin with this seed, instead of 0
 
   cargo planted  build all planted bugs in, and look for each in up to 1000 seeds, or for those
@@ -148,11 +149,19 @@ fn parse_figures(mut options: Options<impl Iterator<Item = String>>) -> Result<R
         long: false,
         jobs: cores(),
         first_seed: 0,
+        parts: Vec::new(),
     };
     while let Some(name) = options.next()? {
         match name.as_str() {
             "--long" => settings.long = true,
             "--jobs" => settings.jobs = options.jobs()?,
+            "--row" => {
+                for name in options.value()?.split(',') {
+                    let part = Part::named(name);
+                    let part = part.ok_or_else(|| format!("there is no row {name:?}"))?;
+                    settings.parts.push(part);
+                }
+            }
             "--first" => {
                 let seed = options.value()?;
                 let parsed = seed.parse().ok().filter(|&seed| seed <= FIRST_SEED_MAX);
@@ -161,6 +170,9 @@ fn parse_figures(mut options: Options<impl Iterator<Item = String>>) -> Result<R
             "--help" | "-h" => return Ok(Request::Help),
             _ => return options.unknown(),
         }
+    }
+    if settings.parts.is_empty() {
+        settings.parts = Part::ALL.to_vec();
     }
     Ok(Request::Figures(settings))
 }
@@ -215,9 +227,11 @@ mod tests {
             long: true,
             jobs: 2,
             first_seed: 9,
+            parts: vec![Part::Twice, Part::Fuzz, Part::Bytes],
         };
-        let line = "figures --long --jobs=2 --first 9";
+        let line = "figures --long --jobs=2 --first 9 --row twice,fuzz --row bytes";
         assert_eq!(read(line), Ok(Request::Figures(settings)));
+        assert!(matches!(read("figures"), Ok(Request::Figures(all)) if all.parts == Part::ALL));
     }
 
     #[test]
@@ -240,6 +254,8 @@ mod tests {
             "figures --jobs none",
             "figures --long=yes",
             "figures --first -1",
+            "figures --row",
+            "figures --row twice,sweeps",
             "figures --first 18446744073709551615",
         ] {
             assert!(read(text).is_err(), "{text}");

@@ -49,7 +49,7 @@ fn command(
 ) -> io::Result<ExitCode> {
     match parse(args) {
         Ok(Request::Seeds(args)) => simulate(&args, out, err),
-        Ok(Request::Figures(settings)) => figures(settings, out, err),
+        Ok(Request::Figures(settings)) => figures(&settings, out, err),
         Ok(Request::Help) => writeln!(out, "{USAGE}").map(|()| ExitCode::SUCCESS),
         Err(what) => writeln!(err, "lightning-sim: {what}\n{USAGE}").map(|()| ExitCode::from(2)),
     }
@@ -64,7 +64,11 @@ fn status(is_good: bool) -> ExitCode {
 }
 
 /// Prints the figures of the project; see [`lightning_sim::figures`].
-fn figures(settings: Settings, out: &mut impl Write, err: &mut impl Write) -> io::Result<ExitCode> {
+fn figures(
+    settings: &Settings,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> io::Result<ExitCode> {
     let table = measure(settings, &mut |text| {
         // Nobody may be there to read how far it is.
         drop(writeln!(err, "lightning-sim: {text}"));

@@ -115,6 +115,11 @@ impl Activation {
         self.fired * 100 / self.enabled.max(1)
     }
 
+    /// Whether many runs had it, and it struck in enough of them.
+    pub fn is_enough(&self) -> bool {
+        self.enabled >= ENABLED_MIN && self.percent() >= FIRED_PERCENT_MIN
+    }
+
     /// A knob that hardly ever strikes tests nothing.
     pub fn is_idle(&self) -> bool {
         self.enabled >= ENABLED_MIN && self.percent() < FIRED_PERCENT_MIN

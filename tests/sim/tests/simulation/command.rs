@@ -19,6 +19,7 @@ fn a_command_line_that_makes_no_sense_is_a_usage_error() {
         ("--seeds 0..1 --faults F5,Rot", "no fault \"Rot\""),
         ("--seeds 0..1 --fast", "no option \"--fast\""),
         ("figures --seeds 0..1", "no option \"--seeds\""),
+        ("figures --row sweeps", "no row \"sweeps\""),
         ("figures --jobs 0", "\"0\" is no number of threads"),
     ] {
         let output = command(line);
