@@ -1,6 +1,6 @@
-//! Figures of programs that are built on their own: the engine with its planted bugs, and the fuzzer.
+//! Figures of programs that are built on their own: the planted bugs, and the fuzzer.
 //!
-//! Cargo builds and runs them. What they say on the way is let through, and what they report last is
+//! Cargo builds and runs them. What they say on the way is let through, what they report last is
 //! read. A program that is not there, or that ends badly, is a row that is not reached.
 
 use std::env;
