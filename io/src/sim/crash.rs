@@ -3,7 +3,7 @@
 //! # Algorithm
 //! 1. Each shard draws its own odds of survival, so that the tails of shards are cut independently;
 //!    for entries, lengths and contents apart, so that a new file can keep its name without its
-//!    its length.
+//!    length.
 //! 2. Each pending change of a directory entry survives or not; what survives is applied in order.
 //! 3. Files and directories that no durable entry reaches are gone.
 //! 4. In each file the pending operations are taken back, newest first, which leaves the durable
