@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use super::cut::Pending;
 use super::faults::{Damage, Fault, FaultConfig, Faults};
 use super::image::{Image, NodeId};
 use super::pending::{Durability, FileNode};
@@ -112,13 +113,15 @@ impl Request {
         }
     }
 
-    /// Whether a crash could take back what it did.
-    pub(super) fn is_revocable(&self) -> bool {
+    /// What of it a crash could take back once it is done.
+    pub(super) fn pending_kind(&self) -> Option<Pending> {
         match &self.call {
-            Call::Write { file, .. } => file.access == Access::ReadWrite,
-            Call::Open(creation) => *creation == Creation::MustCreate,
-            Call::Preallocate { .. } | Call::CreateDir | Call::Remove | Call::Rename(_) => true,
-            _ => false,
+            Call::Write { file, .. } if file.access == Access::ReadWrite => Some(Pending::Write),
+            Call::Preallocate { .. } => Some(Pending::Length),
+            Call::Open(Creation::MustCreate) | Call::CreateDir | Call::Remove | Call::Rename(_) => {
+                Some(Pending::Entry)
+            }
+            _ => None,
         }
     }
 

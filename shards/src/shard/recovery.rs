@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::rc::Rc;
 
-use lightning_io::Env;
+use lightning_io::{Env, IoError};
 
 use super::{Counters, Inner, Shard, SharedMemtable, TREE_FILE_NAME, directory};
 use crate::clock::Clock;
@@ -199,7 +199,7 @@ impl<E: Env> Recovery<E> {
             };
         }
         match self.flush(replay).await {
-            Err(error) if error.is_unreadable() || error.is_no_space() => {
+            Err(error) if is_of_the_tree(&error) => {
                 let shard = replay.shard();
                 tracing::warn!(
                     %shard,
@@ -236,6 +236,15 @@ impl<E: Env> Recovery<E> {
         self.table = empty_memtable(&self.config);
         Ok(())
     }
+}
+
+/// Whether a failed flush has left everything as it was: the tree could not be read, or not be
+/// written in any of the places that were tried. What fails behind that leaves it open which
+/// superblock counts.
+fn is_of_the_tree(error: &Error) -> bool {
+    let in_tree = |error: &IoError| error.path().file_name() == Some(TREE_FILE_NAME.as_ref());
+    let unwritable = matches!(error, Error::Io(error) if in_tree(error)) && error.is_failed_write();
+    unwritable || error.is_unreadable() || error.is_no_space()
 }
 
 fn empty_memtable(config: &ShardConfig) -> SharedMemtable {

@@ -11,3 +11,4 @@ mod panics;
 mod peers;
 mod site;
 mod syncs;
+mod unwritable;

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lightning_io::sim::{CrashPoint, CrashReport, Fault, Image, Rng, World};
+use lightning_io::sim::{CrashPoint, CrashReport, Fault, Image, Pending, Rng, World};
 use lightning_io::{IoOp, to_u64};
 use lightning_shards::{Error, OpenMode};
 
@@ -242,8 +242,9 @@ impl Life {
         }
         self.depth = 0;
         if power_fails {
-            self.try_other_crashes(&world)?;
-            self.crash(world);
+            let disk = world.shutdown();
+            self.try_other_crashes(&disk)?;
+            self.crash(disk);
         } else {
             self.image = Some(world.shutdown());
             self.after_crash = false;
@@ -261,9 +262,9 @@ impl Life {
     }
 
     /// The power fails; what the disk holds then is the next image.
-    fn crash(&mut self, world: World) {
-        let image = world.crash();
-        self.count_crash(&image.last_crash());
+    fn crash(&mut self, mut image: Image) {
+        let report = image.crash(&mut self.course, &self.plan.crash);
+        self.count_crash(&report);
         self.after_crash = true;
         self.image = Some(image);
     }
@@ -451,16 +452,14 @@ impl Life {
 
     /// The power could have left something else of the same disk: a few other crashes of the moment
     /// are recovered from and checked on the side.
-    fn try_other_crashes(&mut self, world: &World) -> Step {
+    fn try_other_crashes(&mut self, disk: &Image) -> Step {
         if !self.exists {
             return Ok(());
         }
-        let disk = world.image();
         // Where nothing is pending, every crash leaves the same.
         let count = match disk.pending_count() {
             0 => 0,
-            1 => self.course.below(2),
-            _ => self.course.below(4),
+            _ => 1 + self.course.below(4),
         };
         for _ in 0..count {
             let mut image = disk.clone();
@@ -519,16 +518,10 @@ impl Life {
     /// Crashes while it recovers, up to three times in a row; the last image is lived on with.
     fn crash_while_recovering(&mut self, image: Image) -> Step {
         self.image = Some(image);
-        let depth = 1 + self.course.below(3);
+        let depth = self.course.pick(&[1, 3, 3, 3]);
         for _ in 0..depth {
             let world = self.world(false);
-            let ios = 1 + self.course.below(self.last_ios.min(400));
-            let ios = if self.course.coin() {
-                ios
-            } else {
-                log_uniform(&mut self.course, 6)
-            };
-            let point = CrashPoint::AfterIos(ios);
+            let point = self.point_in_recovery();
             let (ended, scene) = self.run_world(&world, Aim::Check, Some(point), false)?;
             let evidence = self.settle(&world, &scene)?;
             if let Ended::NotOpened(error) = &ended {
@@ -539,9 +532,21 @@ impl Life {
                 _ => 0,
             };
             self.note_depth();
-            self.crash(world);
+            self.crash(world.shutdown());
         }
         Ok(())
+    }
+
+    /// Mostly anywhere, sometimes where there is something that the power can take.
+    fn point_in_recovery(&mut self) -> CrashPoint {
+        let rng = &mut self.course;
+        match rng.below(8) {
+            0..3 => CrashPoint::AfterIos(1 + rng.below(self.last_ios.min(400))),
+            3..5 => CrashPoint::AfterIos(log_uniform(rng, 6)),
+            5 => CrashPoint::AfterPending(Pending::Length, 1 + rng.below(4)),
+            6 => CrashPoint::DuringWrite(rng.below(16)),
+            _ => CrashPoint::AfterPending(Pending::Write, 1 + rng.below(8)),
+        }
     }
 
     fn note_depth(&self) {

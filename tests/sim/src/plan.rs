@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use lightning_io::sim::{CrashModel, CrashPoint, FaultConfig, Image, Rng, SimConfig, Space};
+use lightning_io::sim::{
+    CrashModel, CrashPoint, FaultConfig, Image, Pending, Rng, SimConfig, Space,
+};
 use lightning_io::to_usize;
 use lightning_shards::{Compression, ShardConfig};
 
@@ -62,7 +64,7 @@ impl Default for Options {
             shards_max: 8,
             clients_max: 6,
             operations_max: 90,
-            generations_max: 5,
+            generations_max: 6,
             faults: FaultSet::none(),
             rate_percent: 100,
             strikes_max: u64::MAX,
@@ -157,7 +159,7 @@ impl Plan {
             slots: rng.pick(&[2, 8, 64, 64, 1024]),
             keys,
             habits,
-            generations: (2 + rng.index(4)).min(options.generations_max),
+            generations: (3 + rng.index(4)).min(options.generations_max),
             clients: (1 + rng.index(6)).min(options.clients_max),
             operations: (10 + rng.below(80)).min(options.operations_max),
             crash,
@@ -244,12 +246,23 @@ impl Plan {
 
     /// Draws where a life ends; `None` is when its work is done.
     pub(crate) fn crash_point(rng: &mut Rng) -> Option<CrashPoint> {
-        match rng.below(10) {
+        match rng.below(18) {
             0..2 => Some(CrashPoint::AfterIos(log_uniform(rng, 12))),
-            2..4 => Some(CrashPoint::DuringWrite(rng.below(600))),
-            4..6 => Some(CrashPoint::AfterPending(log_uniform(rng, 7))),
-            6 => Some(CrashPoint::AfterPolls(log_uniform(rng, 15))),
-            7 => {
+            2..6 => Some(CrashPoint::DuringWrite(log_uniform(rng, 8))),
+            6..10 => Some(CrashPoint::AfterPending(
+                Pending::Write,
+                log_uniform(rng, 5),
+            )),
+            10..13 => Some(CrashPoint::AfterPending(
+                Pending::Length,
+                log_uniform(rng, 3),
+            )),
+            13 => Some(CrashPoint::AfterPending(
+                Pending::Entry,
+                log_uniform(rng, 5),
+            )),
+            14 => Some(CrashPoint::AfterPolls(log_uniform(rng, 15))),
+            15 => {
                 let micros = log_uniform(rng, 18);
                 Some(CrashPoint::AtTime(Duration::from_micros(micros)))
             }

@@ -7,7 +7,7 @@
 mod bytes;
 mod calls;
 mod contract;
-mod jobs;
+pub(crate) mod jobs;
 mod judge;
 mod layout;
 mod program;
