@@ -68,6 +68,14 @@ impl Builder {
         self
     }
 
+    /// Bytes of the disk that each shard holds back, so that deletions go on when the disk is full; by
+    /// default 2 MiB. A multiple of 4 KiB; zero for none.
+    #[must_use]
+    pub fn reserve_bytes(mut self, bytes: u64) -> Self {
+        self.shard.reserve_bytes = bytes;
+        self
+    }
+
     /// How long an idle shard polls for requests before it sleeps; by default 30 us. Longer answers
     /// faster and uses more of the core; zero suits a laptop.
     #[must_use]

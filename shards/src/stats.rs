@@ -31,6 +31,8 @@ pub struct ShardStats {
     pub memtable_budget_bytes: u64,
     /// Whether the last attempt at a flush failed: because of damage, or for lack of space.
     pub flush_blocked: bool,
+    /// Whether there is no space: only deletions and reads are taken, until there is some again.
+    pub space_short: bool,
     /// Memtables flushed to the tree.
     pub flushes: u64,
     /// Commits that the log took.

@@ -21,8 +21,10 @@ mod flush;
 mod news;
 mod read;
 mod recovery;
+mod reserve;
 mod scan;
 mod serve;
+mod space;
 mod write;
 
 use std::cell::{Cell, RefCell};
@@ -45,6 +47,7 @@ use crate::{Error, FileOwner, Lsn, Result, ShardId};
 pub use read::{Probe, Version};
 
 use scan::Scan;
+use space::Space;
 use write::{Deferred, Waiter};
 
 /// A memtable that is shared between the shard, its flush and open scans.
@@ -104,6 +107,7 @@ struct Inner<E: Env> {
     flush_wanted: Signal,
     /// Whether closing has given up on a flush that cannot succeed.
     flush_given_up: Cell<bool>,
+    space: Space,
     /// Why no more writes are taken: this shard or a peer failed.
     refused: RefCell<Option<Error>>,
 

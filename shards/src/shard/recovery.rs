@@ -11,6 +11,8 @@
 //! 6. Sync the segments that were read, let those below the checkpoint go, and take a fresh one
 //!    into use, with a new epoch.
 //! 7. Start the clock above everything that was found.
+//! 8. Make the reserve of space. On a full disk there may be neither room for it nor for a fresh
+//!    segment: then the shard serves reads, and is short of space from the start.
 //!
 //! # Crash argument
 //! Steps 1 to 5 write nothing but what step 4 flushes, and a flush is a checkpoint like any other.
@@ -23,6 +25,7 @@ use std::rc::Rc;
 
 use lightning_io::Env;
 
+use super::space::Space;
 use super::{Counters, Inner, Shard, SharedMemtable, TREE_FILE_NAME, directory};
 use crate::clock::Clock;
 use crate::config::ShardConfig;
@@ -75,7 +78,7 @@ impl<E: Env> Shard<E> {
             stuck: None,
         };
         let end = recovery.run(replay).await?;
-        let stuck = recovery.stuck.is_some();
+        let stuck = recovery.stuck.clone();
         let wal = Wal::start(env, shard, config.wal(), end, recovery.newest).await?;
         let clock = Clock::default();
         clock.observe(recovery.newest);
@@ -98,6 +101,7 @@ impl<E: Env> Shard<E> {
             flush_ended: Event::default(),
             flush_wanted: Signal::default(),
             flush_given_up: Cell::new(false),
+            space: Space::new(&directory, config.reserve_bytes),
             refused: RefCell::new(None),
             scans: RefCell::new(BTreeMap::new()),
             next_scan: Cell::new(0),
@@ -108,8 +112,16 @@ impl<E: Env> Shard<E> {
         }));
         shard.0.counters.replayed_records.set(recovery.records);
         let replayed = !shard.0.active.borrow().borrow().is_empty();
-        if replayed && (stuck || shard.0.wal.live_segments() > REPLAYED_SEGMENTS_MAX) {
+        if replayed && (stuck.is_some() || shard.0.wal.live_segments() > REPLAYED_SEGMENTS_MAX) {
             shard.seal();
+        }
+        // Before there is a reserve to give up, so that it is not made while others need the space.
+        let shortage = stuck.or_else(|| shard.0.wal.take_shortage());
+        if let Some(error) = shortage.filter(Error::is_no_space) {
+            shard.0.space.found_at_opening();
+            shard.note_no_space(&error);
+        } else {
+            shard.hold_reserve().await;
         }
         Ok(shard)
     }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use lightning_io::Env;
 
+use super::space::MEMTABLES_MAX;
 use super::{Sealed, Shard, SharedMemtable, count};
 use crate::entry::{Entry, EntryFlags};
 use crate::memtable::Memtable;
@@ -113,6 +114,10 @@ impl<E: Env> Shard<E> {
     /// Whether the active memtable has room, sealing it if it is full and can be.
     fn admit(&self, write: &Deferred) -> Result<bool> {
         self.check_writable()?;
+        self.check_space(|| write.ops.only_delete())?;
+        if self.0.space.is_giving_up() {
+            return Ok(false);
+        }
         debug_assert!(!write.ops.is_empty(), "the client drops empty batches");
         if !self.is_full() {
             return Ok(true);
@@ -122,6 +127,7 @@ impl<E: Env> Shard<E> {
             return Ok(true);
         }
         match &*self.0.flush_error.borrow() {
+            Some(error) if error.is_no_space() && self.has_room_for_deletions() => Ok(true),
             Some(error) => Err(error.clone()),
             None => Ok(false),
         }
@@ -136,6 +142,12 @@ impl<E: Env> Shard<E> {
         let budget = self.0.config.memtable_bytes();
         let stuck = self.0.flush_error.borrow().is_some();
         active >= budget || stuck && active + self.sealed_bytes() >= 2 * budget
+    }
+
+    /// Whether there is memory for deletions that no flush can move.
+    fn has_room_for_deletions(&self) -> bool {
+        let bytes = self.0.active.borrow().borrow().bytes() + self.sealed_bytes();
+        bytes < MEMTABLES_MAX * self.0.config.memtable_bytes()
     }
 
     pub(super) fn sealed_bytes(&self) -> usize {

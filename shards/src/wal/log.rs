@@ -7,7 +7,6 @@
 //! anyone, and never afterwards.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,13 +18,14 @@ use super::group::Group;
 use super::reader::LogEnd;
 use super::record::{RecordHash, RecordHeader, RecordKind, record_bytes};
 use super::segment::SegmentFile;
-use super::segments::{Segment, Segments, verify_segment};
+use super::segments::{Segment, verify_segment};
+use super::state::State;
 use crate::signal::{Event, Signal};
 use crate::{Corruption, Error, Lsn, Result, ShardId, Timestamp};
 
 /// A group of relaxed commits is written once it is this large, without waiting for its interval:
 /// from here on the device's rate counts, not its latency.
-const GROUP_BYTES: usize = 256 << 10;
+pub(super) const GROUP_BYTES: usize = 256 << 10;
 
 /// A filling group takes no more commits from here on, unless it is a single one: 32 times what is
 /// written in one piece, so that memory stays bounded when the device is slower than the callers.
@@ -105,48 +105,6 @@ pub(super) struct Inner<E: Env, W> {
     pub(super) mark_timer_armed: Cell<bool>,
 }
 
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each flag is raised and lowered by itself"
-)]
-pub(super) struct State<E: Env, W> {
-    pub(super) segments: Segments<E>,
-    /// Where the next record goes in the last live segment, and where that segment's records end.
-    pub(super) position: u64,
-    pub(super) end: u64,
-    /// Bytes of a segment on its way into use that belong to the record which it is for.
-    pub(super) reserved: u64,
-    /// A file ready to become the next segment.
-    pub(super) spare: Option<SegmentFile<E::File>>,
-    pub(super) preparing: bool,
-    /// Whether a commit waits for the spare.
-    pub(super) demanded: bool,
-    /// Why a demanded spare could not be prepared, until somebody was told.
-    pub(super) prepare_error: Option<Error>,
-
-    pub(super) filling: Group,
-    /// The timestamp of the last commit that is being written, while one is.
-    pub(super) in_flight: Option<Timestamp>,
-    /// The LSN of the record that `filling` becomes.
-    pub(super) next: Lsn,
-    /// The last record that was sealed, and its hash.
-    pub(super) last_sealed: Lsn,
-    pub(super) previous: RecordHash,
-    pub(super) durable: Lsn,
-    pub(super) durable_timestamp: Timestamp,
-    /// In LSN order.
-    pub(super) waiters: VecDeque<(Lsn, Waiter<W>)>,
-
-    pub(super) relaxed_due: bool,
-    pub(super) mark_due: bool,
-    pub(super) last_was_mark: bool,
-    pub(super) closing: bool,
-    /// Whether the writer task has ended.
-    pub(super) closed: bool,
-    pub(super) poisoned: Option<String>,
-    pub(super) stats: WalStats,
-}
-
 impl<E: Env, W> Clone for Wal<E, W> {
     fn clone(&self) -> Self {
         Self(Rc::clone(&self.0))
@@ -156,6 +114,9 @@ impl<E: Env, W> Clone for Wal<E, W> {
 impl<E: Env, W: Settle + 'static> Wal<E, W> {
     /// Goes on where a log ended: takes a fresh segment into use and starts the writer task.
     ///
+    /// On a full disk there is no such segment yet: the log takes no commit before there is one, and
+    /// [`Wal::take_shortage`] says so.
+    ///
     /// `durable_timestamp` is the newest timestamp in the log so far.
     pub(crate) async fn start(
         env: &E,
@@ -164,31 +125,7 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
         end: LogEnd<E>,
         durable_timestamp: Timestamp,
     ) -> Result<Self> {
-        let state = State {
-            segments: end.segments,
-            position: 0,
-            end: 0,
-            reserved: 0,
-            spare: None,
-            preparing: false,
-            demanded: false,
-            prepare_error: None,
-            filling: Group::default(),
-            in_flight: None,
-            next: end.last.next(),
-            last_sealed: end.last,
-            previous: end.last_hash,
-            durable: end.last,
-            durable_timestamp,
-            waiters: VecDeque::new(),
-            relaxed_due: false,
-            mark_due: false,
-            last_was_mark: true,
-            closing: false,
-            closed: false,
-            poisoned: None,
-            stats: WalStats::default(),
-        };
+        let state = State::new(end, durable_timestamp);
         let wal = Self(Rc::new(Inner {
             env: env.clone(),
             shard,
@@ -202,8 +139,11 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
             relaxed_timer_armed: Cell::new(false),
             mark_timer_armed: Cell::new(false),
         }));
-        let spare = wal.prepare(config.segment_bytes_first).await?;
-        wal.activate(spare, 0).await?;
+        match wal.prepare(config.segment_bytes_first).await {
+            Ok(spare) => wal.activate(spare, 0).await?,
+            Err(error) if error.is_no_space() => wal.note_shortage(error),
+            Err(error) => return Err(error),
+        }
         wal.start_writer();
         Ok(wal)
     }
@@ -439,65 +379,6 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
         Error::MaybeCommitted {
             shard: self.0.shard,
             cause: cause.to_owned(),
-        }
-    }
-}
-
-pub(super) enum Todo {
-    Write,
-    Mark,
-    Stop,
-    Nothing,
-}
-
-impl<E: Env, W> State<E, W> {
-    /// Bytes of the largest record that the next group may become.
-    pub(super) fn room(&self) -> u64 {
-        let spare = self
-            .spare
-            .as_ref()
-            .map_or(0, |spare| spare.length - 2 * to_u64(BLOCK_BYTES));
-        spare.max(self.end - self.position - self.reserved)
-    }
-
-    /// The LSN of the record that is about to be written.
-    pub(super) fn base(&self) -> Lsn {
-        self.durable.next()
-    }
-
-    /// The header of the record that is written next; later commits go to the one after it.
-    pub(super) fn next_header(
-        &mut self,
-        shard: ShardId,
-        kind: RecordKind,
-        timestamp: Timestamp,
-    ) -> RecordHeader {
-        let lsn = self.next;
-        self.next = lsn.next();
-        RecordHeader {
-            shard,
-            kind,
-            epoch: 0,
-            lsn,
-            previous: self.previous,
-            durable: self.durable,
-            timestamp,
-        }
-    }
-
-    pub(super) fn todo(&self) -> Todo {
-        if self.poisoned.is_some() {
-            return Todo::Stop;
-        }
-        let due = self.filling.wanted
-            || self.relaxed_due
-            || self.closing
-            || self.filling.payload_bytes() >= GROUP_BYTES;
-        match (self.filling.is_empty(), due) {
-            (false, true) => Todo::Write,
-            (true, _) if self.mark_due || self.closing && !self.last_was_mark => Todo::Mark,
-            (true, _) if self.closing => Todo::Stop,
-            _ => Todo::Nothing,
         }
     }
 }

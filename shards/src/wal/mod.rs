@@ -25,6 +25,7 @@ mod record;
 mod room;
 mod segment;
 mod segments;
+mod state;
 mod writer;
 
 pub use commit::Ops;

@@ -12,8 +12,9 @@ use std::rc::Rc;
 use lightning_io::{BLOCK_BYTES, Env, File, TaskClass, catch_panic, to_u64};
 
 use super::group::Group;
-use super::log::{Settle, Todo, Wal};
+use super::log::{Settle, Wal};
 use super::record::{RecordHeader, RecordKind, record_bytes};
+use super::state::Todo;
 
 impl<E: Env, W: Settle + 'static> Wal<E, W> {
     /// Starts the writer task.

@@ -9,4 +9,5 @@ mod misreads;
 mod panics;
 mod peers;
 mod site;
+mod space;
 mod syncs;

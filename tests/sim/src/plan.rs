@@ -167,6 +167,8 @@ impl Plan {
                 Duration::from_millis(50),
             ]),
             mark_interval: rng.pick(&[Duration::from_micros(100), Duration::from_millis(10)]),
+            // From a copy, so that what is drawn next stays what it was without it.
+            reserve_bytes: lightning_io::to_u64(rng.clone().pick(&[0, 0, 64 * KIB, 2_048 * KIB])),
         }
     }
 

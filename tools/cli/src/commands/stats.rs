@@ -28,10 +28,11 @@ macro_rules! figures {
 }
 
 /// What a shard holds. The count of entries is approximate.
-const HOLDS: [Figure; 8] = figures![
+const HOLDS: [Figure; 9] = figures![
     entries "entries",
     memtable_bytes "memtable bytes",
     flush_blocked "flush blocked",
+    space_short "space short",
     wal_bytes "wal bytes",
     wal_segments "wal segments",
     tree_bytes "tree bytes",

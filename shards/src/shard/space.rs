@@ -1,0 +1,200 @@
+//! A full disk: what is still taken then, and how the shard comes back from it.
+//!
+//! # Algorithm
+//! 1. A flush or a new segment of the log finds no space: the shard is short of space. From then on
+//!    it refuses writes that put, and takes deletions and reads.
+//! 2. The reserve is given up. A segment of the log is made from it first, as that is what deletions
+//!    need, then the flush is tried again.
+//! 3. While the log has no segment to go on in, what is in memory is flushed, however little: that
+//!    frees the log's old segments, and a tree with free units needs no space for it.
+//! 4. As often as [`RETRY_INTERVAL`] the steps are repeated, and when flush and log have what they
+//!    need, the reserve is made again. With it the shortage ends, without reopening.
+//!
+//! # Bounds
+//! Deletions are taken as far as the log's segments reach, and while the memtables are below
+//! [`MEMTABLES_MAX`] budgets: what a flush cannot move is in memory and in the log.
+//!
+//! # Crash argument
+//! The reserve is no part of what is durable. A shard that is opened on a full disk keeps in memory
+//! what it cannot flush, begins without a segment if it must, and is short of space from the start.
+
+use std::cell::{Cell, RefCell};
+use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
+
+use futures_util::future::select;
+use lightning_io::{Env, IoError};
+
+use super::Shard;
+use super::reserve::{Held, Reserve};
+use crate::signal::Signal;
+use crate::{Error, Result};
+
+/// How often a shard that is short of space looks whether there is some again: soon enough for
+/// callers who wait, and seldom enough to be nothing beside the work of a shard.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Budgets that the memtables may take together while deletions come in that no flush can move: one
+/// more than they have otherwise.
+pub(super) const MEMTABLES_MAX: usize = 3;
+
+/// How much space there is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    Enough,
+    /// There was none a moment ago, and the reserve is being given up: deletions wait for that.
+    GivingUp(IoError),
+    /// There is none, but for what the reserve gave.
+    Short(IoError),
+}
+
+/// What a shard knows of the space on its disk.
+#[derive(Debug)]
+pub(super) struct Space {
+    state: RefCell<State>,
+    reserve: Reserve,
+    /// Whether the reserve is there.
+    held: Cell<bool>,
+    /// Raised when the task that waits for space is to end.
+    end: Signal,
+}
+
+impl Space {
+    pub(super) fn new(directory: &Path, reserve_bytes: u64) -> Self {
+        Self {
+            state: RefCell::new(State::Enough),
+            reserve: Reserve::new(directory, reserve_bytes),
+            held: Cell::new(false),
+            end: Signal::default(),
+        }
+    }
+
+    /// Notes that the reserve of the run before may be there, to be given up at once.
+    pub(super) fn found_at_opening(&self) {
+        self.held.set(true);
+    }
+
+    /// What found no space, while there is none.
+    pub(super) fn shortage(&self) -> Option<IoError> {
+        match &*self.state.borrow() {
+            State::Enough => None,
+            State::GivingUp(cause) | State::Short(cause) => Some(cause.clone()),
+        }
+    }
+
+    /// Whether it is not decided yet what a shortage leaves to deletions.
+    pub(super) fn is_giving_up(&self) -> bool {
+        matches!(*self.state.borrow(), State::GivingUp(_))
+    }
+
+    /// Has the task that waits for space end, as the shard closes.
+    pub(super) fn end(&self) {
+        self.end.raise();
+    }
+}
+
+impl<E: Env> Shard<E> {
+    /// Makes the reserve when the shard is opened; a full disk is a shortage from the start.
+    pub(super) async fn hold_reserve(&self) {
+        let space = &self.0.space;
+        match space.reserve.hold(&self.0.env).await {
+            Held::Yes => space.held.set(true),
+            Held::NoSpace(cause) => self.note_shortage(cause),
+        }
+    }
+
+    /// Notes that something found no space, and starts looking for some.
+    pub(super) fn note_shortage(&self, cause: IoError) {
+        let space = &self.0.space;
+        if self.0.closing.get() || space.shortage().is_some() {
+            return;
+        }
+        tracing::warn!(
+            shard = %self.id(), %cause,
+            "no space: deletions and reads go on, other writes are refused"
+        );
+        *space.state.borrow_mut() = State::GivingUp(cause);
+        let shard = self.clone();
+        self.spawn_counted(async move { shard.wait_for_space().await });
+    }
+
+    /// As [`Self::note_shortage`], for whatever says so in an error of the log or of a flush.
+    pub(super) fn note_no_space(&self, error: &Error) {
+        if let Error::Io(cause) | Error::NoSpace { cause, .. } = error {
+            self.note_shortage(cause.clone());
+        }
+    }
+
+    /// Steps 2 to 4, until there is space, the shard is poisoned or closes.
+    async fn wait_for_space(&self) {
+        let (inner, space) = (&self.0, &self.0.space);
+        loop {
+            if space.held.replace(false) {
+                space.reserve.give_up(&inner.env).await;
+            }
+            inner.wal.ensure_spare().await;
+            if inner.closing.get() || inner.wal.poisoned().is_some() {
+                return;
+            }
+            self.flush_for_space();
+            if !self.needs_space() && self.reserve_again().await && !self.needs_space() {
+                tracing::info!(shard = %self.id(), "there is space again");
+                *space.state.borrow_mut() = State::Enough;
+                self.resume_deferred();
+                return;
+            }
+            if let Some(cause) = space.shortage() {
+                *space.state.borrow_mut() = State::Short(cause);
+            }
+            self.resume_deferred();
+            select(
+                pin!(inner.env.sleep(RETRY_INTERVAL)),
+                pin!(space.end.wait()),
+            )
+            .await;
+        }
+    }
+
+    /// Whether the log or a flush cannot go on.
+    fn needs_space(&self) -> bool {
+        let flush = self.0.flush_error.borrow();
+        flush.as_ref().is_some_and(Error::is_no_space) || self.0.wal.lacks_room()
+    }
+
+    /// Has a flush tried that may free segments of the log.
+    fn flush_for_space(&self) {
+        let idle = self.0.sealed.borrow().is_none();
+        let empty = self.0.active.borrow().borrow().is_empty();
+        if idle && !empty && self.0.wal.lacks_room() {
+            self.seal();
+        } else {
+            self.0.flush_wanted.raise();
+        }
+    }
+
+    /// Whether there is a reserve for the next shortage: the file, or as much room in the tree's.
+    async fn reserve_again(&self) -> bool {
+        let space = &self.0.space;
+        if space.reserve.hold(&self.0.env).await == Held::Yes {
+            space.held.set(true);
+            return true;
+        }
+        let tree = self.0.tree.stats();
+        tree.file_bytes.saturating_sub(tree.used_bytes) >= space.reserve.bytes()
+    }
+
+    /// What a write is told while there is no space, unless all it does is delete.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`].
+    pub(super) fn check_space(&self, deletes: impl FnOnce() -> bool) -> Result<()> {
+        match self.0.space.shortage() {
+            Some(cause) if !deletes() => Err(Error::NoSpace {
+                shard: self.id(),
+                cause,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
