@@ -185,7 +185,7 @@ impl<E: Env> Shard<E> {
     }
 
     /// Waits for the flush under way; one that failed before is tried again at once.
-    async fn wait_for_flush(&self) -> Result<()> {
+    pub(super) async fn wait_for_flush(&self) -> Result<()> {
         self.0.flush_wanted.raise();
         let mut attempted = self.0.flushing.get() == 0;
         loop {

@@ -1,14 +1,16 @@
 //! A full disk: what is still taken then, and how the shard comes back from it.
 //!
 //! # Algorithm
-//! 1. A flush or a new segment of the log finds no space: the shard is short of space. From then on
-//!    it refuses writes that put, and takes deletions and reads.
+//! 1. A flush or a new segment of the log finds no space. Writes wait from then on until steps 2 and
+//!    3 have shown what can be done about it.
 //! 2. The reserve is given up. A segment of the log is made from it first, as that is what deletions
 //!    need, then the flush is tried again.
 //! 3. While the log has no segment to go on in, what is in memory is flushed, however little: that
 //!    frees the log's old segments, and a tree with free units needs no space for it.
-//! 4. As often as [`RETRY_INTERVAL`] the steps are repeated, and when flush and log have what they
-//!    need, the reserve is made again. With it the shortage ends, without reopening.
+//! 4. When flush and log have what they need, the reserve is made again, and all is as before.
+//!    Otherwise the shard is short of space: it refuses writes that put, and takes deletions and
+//!    reads. Steps 2 to 4 are repeated as often as [`RETRY_INTERVAL`], and for a deletion that finds
+//!    no room. So the shortage ends by itself, without reopening.
 //!
 //! # Bounds
 //! Deletions are taken as far as the log's segments reach, and while the memtables are below
@@ -29,7 +31,8 @@ use lightning_io::{Env, IoError};
 use super::Shard;
 use super::reserve::{Held, Reserve};
 use crate::signal::Signal;
-use crate::{Error, Result};
+use crate::wal::Ops;
+use crate::{Error, Result, ShardId};
 
 /// How often a shard that is short of space looks whether there is some again: soon enough for
 /// callers who wait, and seldom enough to be nothing beside the work of a shard.
@@ -43,8 +46,8 @@ pub(super) const MEMTABLES_MAX: usize = 3;
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Enough,
-    /// There was none a moment ago, and the reserve is being given up: deletions wait for that.
-    GivingUp(IoError),
+    /// There was none a moment ago, and steps 2 and 3 are under way.
+    Looking(IoError),
     /// There is none, but for what the reserve gave.
     Short(IoError),
 }
@@ -56,8 +59,8 @@ pub(super) struct Space {
     reserve: Reserve,
     /// Whether the reserve is there.
     held: Cell<bool>,
-    /// Raised when the task that waits for space is to end.
-    end: Signal,
+    /// Raised when the task that waits for space is to look at once: for a deletion, or to end.
+    wake: Signal,
 }
 
 impl Space {
@@ -66,7 +69,7 @@ impl Space {
             state: RefCell::new(State::Enough),
             reserve: Reserve::new(directory, reserve_bytes),
             held: Cell::new(false),
-            end: Signal::default(),
+            wake: Signal::default(),
         }
     }
 
@@ -79,18 +82,23 @@ impl Space {
     pub(super) fn shortage(&self) -> Option<IoError> {
         match &*self.state.borrow() {
             State::Enough => None,
-            State::GivingUp(cause) | State::Short(cause) => Some(cause.clone()),
+            State::Looking(cause) | State::Short(cause) => Some(cause.clone()),
         }
     }
 
-    /// Whether it is not decided yet what a shortage leaves to deletions.
-    pub(super) fn is_giving_up(&self) -> bool {
-        matches!(*self.state.borrow(), State::GivingUp(_))
+    /// Notes that there is no space, after everything was tried.
+    fn become_short(&self, shard: ShardId) {
+        if let State::Looking(cause) = &*self.state.borrow() {
+            tracing::warn!(%shard, %cause, "no space: only deletions and reads are taken");
+        }
+        if let Some(cause) = self.shortage() {
+            *self.state.borrow_mut() = State::Short(cause);
+        }
     }
 
     /// Has the task that waits for space end, as the shard closes.
     pub(super) fn end(&self) {
-        self.end.raise();
+        self.wake.raise();
     }
 }
 
@@ -104,17 +112,23 @@ impl<E: Env> Shard<E> {
         }
     }
 
-    /// Notes that something found no space, and starts looking for some.
+    /// Notes that something found no space, and has the shard look for some: from now on, or, when
+    /// it does that already and a deletion waits, at once.
     pub(super) fn note_shortage(&self, cause: IoError) {
         let space = &self.0.space;
-        if self.0.closing.get() || space.shortage().is_some() {
+        let known = space.shortage().is_some();
+        if self.0.closing.get() || known && self.0.deferred.borrow().is_empty() {
             return;
+        }
+        if known {
+            *space.state.borrow_mut() = State::Looking(cause);
+            return space.wake.raise();
         }
         tracing::warn!(
             shard = %self.id(), %cause,
-            "no space: deletions and reads go on, other writes are refused"
+            "something found no space; the reserve is given up"
         );
-        *space.state.borrow_mut() = State::GivingUp(cause);
+        *space.state.borrow_mut() = State::Looking(cause);
         let shard = self.clone();
         self.spawn_counted(async move { shard.wait_for_space().await });
     }
@@ -134,23 +148,24 @@ impl<E: Env> Shard<E> {
                 space.reserve.give_up(&inner.env).await;
             }
             inner.wal.ensure_spare().await;
+            self.flush_for_space().await;
+            inner.wal.ensure_spare().await;
             if inner.closing.get() || inner.wal.poisoned().is_some() {
                 return;
             }
-            self.flush_for_space();
             if !self.needs_space() && self.reserve_again().await && !self.needs_space() {
                 tracing::info!(shard = %self.id(), "there is space again");
                 *space.state.borrow_mut() = State::Enough;
                 self.resume_deferred();
                 return;
             }
-            if let Some(cause) = space.shortage() {
-                *space.state.borrow_mut() = State::Short(cause);
-            }
+            // What the log has to say about it is no news any more: who waits may be refused.
+            drop(inner.wal.take_shortage());
+            space.become_short(inner.owner.shard);
             self.resume_deferred();
             select(
                 pin!(inner.env.sleep(RETRY_INTERVAL)),
-                pin!(space.end.wait()),
+                pin!(space.wake.wait()),
             )
             .await;
         }
@@ -162,14 +177,17 @@ impl<E: Env> Shard<E> {
         flush.as_ref().is_some_and(Error::is_no_space) || self.0.wal.lacks_room()
     }
 
-    /// Has a flush tried that may free segments of the log.
-    fn flush_for_space(&self) {
-        let idle = self.0.sealed.borrow().is_none();
-        let empty = self.0.active.borrow().borrow().is_empty();
-        if idle && !empty && self.0.wal.lacks_room() {
-            self.seal();
+    /// Tries the flush again that found no space, and one that frees segments of the log.
+    async fn flush_for_space(&self) {
+        let outcome = if self.0.wal.lacks_room() {
+            self.flush_all().await
+        } else if self.needs_space() {
+            self.wait_for_flush().await
         } else {
-            self.0.flush_wanted.raise();
+            Ok(())
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(shard = %self.id(), %error, "still no space for a flush");
         }
     }
 
@@ -184,17 +202,20 @@ impl<E: Env> Shard<E> {
         tree.file_bytes.saturating_sub(tree.used_bytes) >= space.reserve.bytes()
     }
 
-    /// What a write is told while there is no space, unless all it does is delete.
+    /// Whether a write is taken as far as space is concerned, or has to wait for what is known of it
+    /// in a moment.
     ///
     /// # Errors
-    /// [`Error::NoSpace`].
-    pub(super) fn check_space(&self, deletes: impl FnOnce() -> bool) -> Result<()> {
-        match self.0.space.shortage() {
-            Some(cause) if !deletes() => Err(Error::NoSpace {
+    /// [`Error::NoSpace`] for one that does more than delete, when there is none.
+    pub(super) fn check_space(&self, ops: &Ops) -> Result<bool> {
+        match &*self.0.space.state.borrow() {
+            State::Enough => Ok(true),
+            State::Looking(_) => Ok(false),
+            State::Short(_) if ops.only_delete() => Ok(true),
+            State::Short(cause) => Err(Error::NoSpace {
                 shard: self.id(),
-                cause,
+                cause: cause.clone(),
             }),
-            _ => Ok(()),
         }
     }
 }

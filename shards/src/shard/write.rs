@@ -114,8 +114,7 @@ impl<E: Env> Shard<E> {
     /// Whether the active memtable has room, sealing it if it is full and can be.
     fn admit(&self, write: &Deferred) -> Result<bool> {
         self.check_writable()?;
-        self.check_space(|| write.ops.only_delete())?;
-        if self.0.space.is_giving_up() {
+        if !self.check_space(&write.ops)? {
             return Ok(false);
         }
         debug_assert!(!write.ops.is_empty(), "the client drops empty batches");

@@ -11,13 +11,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_channel::oneshot;
-use lightning_io::{BLOCK_BYTES, Env, File, JoinHandle, to_u64};
+use lightning_io::{Env, File, JoinHandle, to_u64};
 
 use super::commit::{self, Ops};
-use super::group::Group;
 use super::reader::LogEnd;
-use super::record::{RecordHash, RecordHeader, RecordKind, record_bytes};
-use super::segment::SegmentFile;
+use super::record::{RecordHash, record_bytes};
 use super::segments::{Segment, verify_segment};
 use super::state::State;
 use crate::signal::{Event, Signal};

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use lightning_io::sim::{CrashModel, Image, SimConfig, World};
-use lightning_io::{Env, IoBuf, IoError, IoErrorKind, IoOp};
+use lightning_io::{IoBuf, IoError, IoErrorKind, IoOp};
 use lightning_shards::{Durability, Error, Result, ShardConfig};
 
 use crate::hooks::{Hook, HookedEnv};

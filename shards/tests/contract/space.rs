@@ -34,7 +34,12 @@ fn limit(world: &World, more: u64) {
     world.set_capacity(Some(used + more));
 }
 
-async fn put(db: &Running, key: String, value: Vec<u8>, content: &mut Content) -> Result<(), Error> {
+async fn put(
+    db: &Running,
+    key: String,
+    value: Vec<u8>,
+    content: &mut Content,
+) -> Result<(), Error> {
     let written = db.put(&key, &value).await;
     if written.is_ok() {
         content.insert(key, Some(value));
@@ -76,7 +81,10 @@ async fn assert_holds(db: &Running, content: &Content) {
     while let Some((key, value)) = scan.next().await.unwrap() {
         let key = String::from_utf8(key.to_vec()).unwrap();
         let known = content.get(&key).unwrap_or_else(|| panic!("{key} is back"));
-        assert!(known.as_ref().is_none_or(|known| known[..] == value[..]), "{key}");
+        assert!(
+            known.as_ref().is_none_or(|known| known[..] == value[..]),
+            "{key}"
+        );
         rows += 1;
     }
     let sure = content.values().filter(|value| value.is_some()).count();
@@ -100,6 +108,7 @@ fn holds_reserve(image: &Image) -> bool {
 #[test]
 fn writes_stop_deletions_go_on_and_writes_resume_without_reopening() {
     // The disk runs full at every point of the life of segments and memtables.
+    let mut refusals = 0;
     for more in (0..900).step_by(28) {
         let first = world(more);
         let content = first.run(async {
@@ -109,15 +118,21 @@ fn writes_stop_deletions_go_on_and_writes_resume_without_reopening() {
             let mut content = Content::new();
             fill(&db, &mut content).await;
             assert!(is_short(&db).await);
-            assert!(!holds_reserve(&first.image()));
             wait(&db).await;
+            assert!(!(is_short(&db).await && holds_reserve(&first.image())));
 
             assert_holds(&db, &content).await;
             let wanted = content.len().min(40);
             let deleted = delete(&db, &mut content, wanted).await;
-            assert!(deleted >= wanted.min(14), "{more} KiB: {deleted} of {wanted}");
-            let refused = put(&db, "late".to_owned(), vec![1], &mut content).await;
-            assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
+            assert!(
+                deleted >= wanted.min(14),
+                "{more} KiB: {deleted} of {wanted}"
+            );
+            // What was deleted may have made room in the tree.
+            match put(&db, "late".to_owned(), vec![1], &mut content).await {
+                Err(Error::NoSpace { .. }) => refusals += 1,
+                outcome => outcome.unwrap(),
+            }
             assert_holds(&db, &content).await;
 
             first.set_capacity(None);
@@ -141,6 +156,7 @@ fn writes_stop_deletions_go_on_and_writes_resume_without_reopening() {
             })
             .unwrap();
     }
+    assert!(refusals > 5, "{refusals}");
 }
 
 #[test]
@@ -158,7 +174,9 @@ fn without_a_reserve_writes_stop_and_resume_too() {
                 assert_holds(&db, &content).await;
                 world.set_capacity(None);
                 wait(&db).await;
-                put(&db, "late".to_owned(), vec![1], &mut content).await.unwrap();
+                put(&db, "late".to_owned(), vec![1], &mut content)
+                    .await
+                    .unwrap();
                 assert_holds(&db, &content).await;
                 db.close().await.unwrap();
             })
@@ -194,6 +212,7 @@ fn what_is_deleted_makes_room_in_the_tree() {
 
 #[test]
 fn a_database_opens_on_a_full_disk() {
+    let mut shortages = 0;
     for more in [0, 40, 100, 300, 500, 800] {
         let first = world(more);
         let content = first.run(async {
@@ -214,15 +233,23 @@ fn a_database_opens_on_a_full_disk() {
                     let db = open(&world, RESERVE).await;
                     assert_holds(&db, &content).await;
                     wait(&db).await;
-                    assert!(is_short(&db).await);
-                    let refused = put(&db, "late".to_owned(), vec![1], &mut content).await;
-                    assert!(matches!(refused, Err(Error::NoSpace { .. })), "{refused:?}");
+                    // The crash may have brought the reserve back, and files may have room.
+                    let short = is_short(&db).await;
+                    let late = put(&db, "late".to_owned(), vec![1], &mut content).await;
+                    assert_eq!(
+                        matches!(late, Err(Error::NoSpace { .. })),
+                        short,
+                        "{late:?}"
+                    );
+                    shortages += u32::from(short);
                     delete(&db, &mut content, 5).await;
                     assert_holds(&db, &content).await;
                     if round == 3 {
                         world.set_capacity(None);
                         wait(&db).await;
-                        put(&db, "late".to_owned(), vec![1], &mut content).await.unwrap();
+                        put(&db, "late".to_owned(), vec![1], &mut content)
+                            .await
+                            .unwrap();
                     }
                     if round % 2 == 1 {
                         db.close().await.unwrap();
@@ -241,6 +268,7 @@ fn a_database_opens_on_a_full_disk() {
             })
             .unwrap();
     }
+    assert!(shortages > 10, "{shortages}");
 }
 
 #[test]
@@ -273,7 +301,9 @@ fn a_crash_anywhere_in_a_shortage_loses_nothing() {
                 }
             }
         };
-        first.run_until_crash(course, CrashPoint::AfterIos(ios)).unwrap();
+        first
+            .run_until_crash(course, CrashPoint::AfterIos(ios))
+            .unwrap();
         drop(db);
         let world = world_on(ios, first.crash());
         world
@@ -299,18 +329,20 @@ fn a_refusal_of_the_moment_is_over_at_once() {
         .run(async {
             let db = open(&world, RESERVE).await;
             let mut content = Content::new();
-            let mut refused = 0;
-            for round in 0..30 {
-                let once = Knob::new(1_000_000, 1 + round);
-                world.set_faults(FaultConfig::default().with(Fault::NoSpace, once));
+            for round in 0..8 {
+                let before = world.faults_fired().first().map_or(0, |fired| fired.1);
+                let strikes = Knob::new(1_000_000, before + 1 + round);
+                world.set_faults(FaultConfig::default().with(Fault::NoSpace, strikes));
                 for number in 0..60 {
                     let key = format!("key{round}-{number}");
-                    refused += usize::from(put(&db, key, vec![7; 700], &mut content).await.is_err());
+                    // A strike or two are mended before anybody is refused.
+                    let written = put(&db, key, vec![7; 700], &mut content).await;
+                    assert!(written.is_ok() || round > 1, "{written:?}");
                 }
                 wait(&db).await;
                 assert!(!is_short(&db).await, "round {round}");
             }
-            assert!(refused > 0);
+            assert!(world.faults_fired()[0].1 > 8);
             assert_holds(&db, &content).await;
             db.close().await.unwrap();
         })
