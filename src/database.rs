@@ -41,6 +41,11 @@ impl Database {
         Self(Arc::new(handle))
     }
 
+    /// The way to its shards.
+    pub(crate) fn client(&self) -> &Client<Submitter<Request>> {
+        &self.0.client
+    }
+
     /// Opens an existing database with default settings.
     ///
     /// # Errors

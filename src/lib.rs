@@ -31,6 +31,7 @@ mod database;
 mod error;
 mod key_range;
 mod report;
+mod salvage;
 mod scan;
 mod start;
 
@@ -40,10 +41,11 @@ pub use database::Database;
 pub use error::{Error, ErrorKind};
 pub use key_range::KeyRange;
 pub use lightning_shards::{
-    BATCH_BYTES_MAX, Corruption, Durability, KEY_BYTES_MAX, Place, SHARDS_MAX, ShardId, ShardStats,
-    VALUE_BYTES_MAX,
+    BATCH_BYTES_MAX, Corruption, DatabaseId, Durability, KEY_BYTES_MAX, Loss, Lost, Lsn, Place,
+    SHARDS_MAX, SalvageReport, ShardId, ShardSalvage, ShardStats, VALUE_BYTES_MAX,
 };
 pub use report::{Stats, VerifyReport};
+pub use salvage::salvage;
 pub use scan::Scan;
 
 /// What the functions of this crate return.

@@ -32,30 +32,66 @@ use crate::{Builder, Database, Error, Result};
 
 /// Opens or creates a database.
 pub(crate) async fn start(builder: Builder, mode: OpenMode) -> Result<Database> {
-    let (sender, receiver) = oneshot::channel();
     let path = builder.path.clone();
-    let spawned = std::thread::Builder::new()
-        .name("lightning-open".to_owned())
-        .spawn(move || {
-            // A caller that stopped waiting drops the database, which closes it.
-            drop(sender.send(start_blocking(&builder, mode)));
-        });
-    if let Err(error) = spawned {
-        return Err(IoError::from_os(IoOp::Start, &path, &error).into());
-    }
-    receiver.await.unwrap_or_else(|_| {
-        let message = "the thread that opens the database panicked".to_owned();
-        let kind = IoErrorKind::Device {
-            errno: None,
-            message,
-        };
-        Err(IoError::new(IoOp::Start, &path, kind).into())
+    // A caller that stopped waiting drops the database, which closes it.
+    on_thread("lightning-open", &path, move || {
+        let (database, unfinished) = start_blocking(&builder, mode)?;
+        match unfinished {
+            Some(unfinished) => unfinished.finish().map(|()| database),
+            None => Ok(database),
+        }
     })
+    .await
 }
 
-fn start_blocking(builder: &Builder, mode: OpenMode) -> Result<Database> {
-    let path = std::path::absolute(&builder.path)
-        .map_err(|error| Error::from(IoError::from_os(IoOp::Open, &builder.path, &error)))?;
+/// Runs what blocks on a thread of its own, and waits for it without blocking.
+pub(crate) async fn on_thread<T: Send + 'static>(
+    name: &str,
+    path: &Path,
+    run: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (sender, receiver) = oneshot::channel();
+    let spawned = std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || drop(sender.send(run())));
+    if let Err(error) = spawned {
+        return Err(IoError::from_os(IoOp::Start, path, &error).into());
+    }
+    receiver
+        .await
+        .unwrap_or_else(|_| Err(start_failed(path, format!("the thread {name} panicked"))))
+}
+
+/// A database whose shards are there, and which does not say yet that it is complete: until then
+/// nobody can open it.
+pub(crate) struct Unfinished {
+    executors: ExecutorConfig,
+    path: PathBuf,
+    identity: Identity,
+}
+
+impl Unfinished {
+    /// Declares the database complete.
+    pub(crate) fn finish(self) -> Result<()> {
+        let Self {
+            executors,
+            path,
+            identity,
+        } = self;
+        let place = path.clone();
+        run_once(&executors, &path, move |env| async move {
+            finish_create(&env, &place, &identity).await
+        })??;
+        Ok(())
+    }
+}
+
+/// Opens a database, or makes one and leaves it to the caller to declare it complete.
+pub(crate) fn start_blocking(
+    builder: &Builder,
+    mode: OpenMode,
+) -> Result<(Database, Option<Unfinished>)> {
+    let path = absolute(&builder.path)?;
     let shards = builder.shards.map(to_shard_count).transpose()?;
     // Before anything is made: settings that cannot be used leave no half-made database behind. Of
     // a database that may exist only the identity knows how many shards share the memory.
@@ -64,34 +100,46 @@ fn start_blocking(builder: &Builder, mode: OpenMode) -> Result<Database> {
         OpenMode::Open | OpenMode::OpenOrCreate => shards.unwrap_or(1),
     };
     shard_config(builder, usize::from(at_least.max(1)))?;
-    let preflight = Preflight::check(&existing_directory(&path))?;
     let executors = ExecutorConfig {
-        direct_io: preflight.does_direct_io(),
-        long_slice: preflight.long_slice,
         spin: match builder.spin {
             Spin::For(time) => lightning_io::glommio::Spin::For(time),
             Spin::Forever => lightning_io::glommio::Spin::Forever,
         },
-        ..ExecutorConfig::default()
+        ..executors_for(&path)?
     };
     let root = lock_root(&executors, &path, mode, shards)?;
     let shard_count = usize::from(root.identity.router().shards());
     let config = shard_config(builder, shard_count)?;
     let (creating, identity) = (root.creating, root.identity);
     let running = start_shards(&executors, &path, root, config)?;
-    if creating {
-        let place = path.clone();
-        run_once(&executors, &path, move |env| async move {
-            finish_create(&env, &place, &identity).await
-        })??;
-    }
-    Ok(Database::new(Handle {
+    let unfinished = creating.then(|| Unfinished {
+        executors,
+        path: path.clone(),
+        identity,
+    });
+    let database = Database::new(Handle {
         path,
         durability: builder.durability,
         client: Client::new(identity.router(), running.submitters.clone()),
         submitters: running.submitters,
         stopped: running.stopped.shared(),
-    }))
+    });
+    Ok((database, unfinished))
+}
+
+/// A path that does not depend on the directory that the process is in.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| IoError::from_os(IoOp::Open, path, &error).into())
+}
+
+/// Looks whether the machine can run a database at this place, and how its executors should be.
+pub(crate) fn executors_for(path: &Path) -> Result<ExecutorConfig> {
+    let preflight = Preflight::check(&existing_directory(path))?;
+    Ok(ExecutorConfig {
+        direct_io: preflight.does_direct_io(),
+        long_slice: preflight.long_slice,
+        ..ExecutorConfig::default()
+    })
 }
 
 fn to_shard_count(shards: usize) -> Result<u16> {
@@ -123,7 +171,7 @@ fn shard_config(builder: &Builder, shards: usize) -> Result<ShardConfig> {
 }
 
 /// The database's directory, or the nearest one above it that exists: the same file system.
-fn existing_directory(path: &Path) -> PathBuf {
+pub(crate) fn existing_directory(path: &Path) -> PathBuf {
     let existing = path.ancestors().find(|ancestor| ancestor.is_dir());
     existing.unwrap_or(path).to_path_buf()
 }
@@ -143,7 +191,7 @@ fn lock_root(
 }
 
 /// Runs something on an executor that ends with it.
-fn run_once<F, Fut, T>(executors: &ExecutorConfig, path: &Path, run: F) -> Result<T>
+pub(crate) fn run_once<F, Fut, T>(executors: &ExecutorConfig, path: &Path, run: F) -> Result<T>
 where
     F: FnOnce(GlommioEnv) -> Fut + Clone + Send + 'static,
     Fut: Future<Output = T> + 'static,

@@ -8,7 +8,7 @@
 //! * [`sim`]: a deterministic world in which one seed replays one run, on one thread, with a disk
 //!   that can lose what was not synced.
 //!
-//! This is the only crate that names glommio.
+//! This is the only crate that names glommio. It also has the switches of [planted bugs](mod@planted).
 
 mod buffer;
 mod convert;
@@ -17,6 +17,7 @@ mod error;
 #[cfg(feature = "glommio")]
 pub mod glommio;
 pub mod mesh;
+pub mod planted;
 pub mod sim;
 
 pub use buffer::{BLOCK_BYTES, IoBuf};

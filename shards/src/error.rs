@@ -48,27 +48,37 @@ pub type KeyRange = (Option<Vec<u8>>, Option<Vec<u8>>);
 impl fmt::Display for Corruption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.what)?;
-        if let Some((from, to)) = &self.keys {
-            let end = |key: &Option<Vec<u8>>, open: &str| {
-                key.as_ref().map_or_else(
-                    || open.to_owned(),
-                    // The keyspace prefix is the engine's; the caller knows the rest.
-                    |key| {
-                        crate::StorageKey::user_key(key)
-                            .unwrap_or(key)
-                            .escape_ascii()
-                            .to_string()
-                    },
-                )
-            };
-            write!(
-                f,
-                "; keys from {} to {}",
-                end(from, "the first"),
-                end(to, "the last")
-            )?;
+        match &self.keys {
+            Some(keys) => write!(f, "; {}", KeysText(keys)),
+            None => Ok(()),
         }
-        Ok(())
+    }
+}
+
+/// A range of keys as a message names it.
+pub(crate) struct KeysText<'a>(pub(crate) &'a KeyRange);
+
+impl fmt::Display for KeysText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (from, to) = self.0;
+        let end = |key: &Option<Vec<u8>>, open: &str| {
+            key.as_ref().map_or_else(
+                || open.to_owned(),
+                // The keyspace prefix is the engine's; the caller knows the rest.
+                |key| {
+                    crate::StorageKey::user_key(key)
+                        .unwrap_or(key)
+                        .escape_ascii()
+                        .to_string()
+                },
+            )
+        };
+        write!(
+            f,
+            "keys from {} to {}",
+            end(from, "the first"),
+            end(to, "the last")
+        )
     }
 }
 

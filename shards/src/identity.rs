@@ -116,15 +116,15 @@ impl Identity {
     }
 }
 
+/// Opens the file for writes that are durable when they return.
+async fn open<E: Env>(env: &E, root: &Path, creation: Creation) -> Result<E::File> {
+    let path = root.join(FILE_NAME);
+    Ok(env.open(&path, Access::ReadWriteDurable, creation).await?)
+}
+
 /// Writes the file for the first time, as `being created`.
 pub(crate) async fn create<E: Env>(env: &E, root: &Path, identity: &Identity) -> Result<()> {
-    let file = env
-        .open(
-            &root.join(FILE_NAME),
-            Access::ReadWriteDurable,
-            Creation::MustCreate,
-        )
-        .await?;
+    let file = open(env, root, Creation::MustCreate).await?;
     write(env, &file, identity, State::Creating).await?;
     file.sync().await?;
     file.close().await?;
@@ -134,25 +134,26 @@ pub(crate) async fn create<E: Env>(env: &E, root: &Path, identity: &Identity) ->
 
 /// Changes the state from `being created` to `ready`.
 pub(crate) async fn finish<E: Env>(env: &E, root: &Path, identity: &Identity) -> Result<()> {
-    let file = env
-        .open(
-            &root.join(FILE_NAME),
-            Access::ReadWriteDurable,
-            Creation::MustExist,
-        )
-        .await?;
+    let file = open(env, root, Creation::MustExist).await?;
     write(env, &file, identity, State::Ready).await?;
     file.close().await?;
+    Ok(())
+}
+
+/// Makes `being created` stay what it was read as, down to the file's name: the process that wrote
+/// it may have been killed before that, and the shards' directories must not outlive it.
+pub(crate) async fn keep<E: Env>(env: &E, root: &Path) -> Result<()> {
+    let file = open(env, root, Creation::MustExist).await?;
+    file.sync().await?;
+    file.close().await?;
+    env.sync_dir(root).await?;
     Ok(())
 }
 
 /// Makes `ready` stay what it was read as: the process that wrote it may have been killed before it
 /// was durable, or before it was in both copies.
 pub(crate) async fn complete<E: Env>(env: &E, root: &Path, identity: &Identity) -> Result<()> {
-    let path = root.join(FILE_NAME);
-    let file = env
-        .open(&path, Access::ReadWriteDurable, Creation::MustExist)
-        .await?;
+    let file = open(env, root, Creation::MustExist).await?;
     file.sync().await?;
     for copy in 0..COPIES {
         if read_copy(&file, copy).await? != Ok((*identity, State::Ready)) {

@@ -6,6 +6,10 @@
 
 #![forbid(unsafe_code)]
 
+// For `planted!`, which is `false` in an ordinary build: a line where it is used, and no other.
+#[macro_use]
+extern crate lightning_io;
+
 mod block;
 mod cache;
 pub mod client;
@@ -19,6 +23,7 @@ mod message;
 mod reread;
 mod root;
 mod router;
+mod salvage;
 mod shard;
 mod signal;
 mod stats;
@@ -36,6 +41,7 @@ pub use identity::{Identity, SHARDS_MAX};
 pub use message::{Durability, Lease, OpenScan, Reply, Request, ScanId, ScanPage, ScanRange};
 pub use root::{OpenMode, Root, finish_create, open_root};
 pub use router::Router;
+pub use salvage::{Loss, Lost, Salvage, SalvageConfig, SalvageReport, ShardSalvage, Sink};
 pub use shard::{Probe, Shard, Version};
 pub use stats::ShardStats;
 pub use types::{

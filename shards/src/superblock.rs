@@ -117,13 +117,16 @@ impl<F: File> Superblock<F> {
         owner: FileOwner,
     ) -> Result<Self> {
         let path = directory.join(FILE_NAME);
-        let file = env
-            .open(&path, Access::ReadWriteDurable, Creation::MustExist)
-            .await?;
+        let access = if planted!("superblock_not_durable") {
+            Access::ReadWrite
+        } else {
+            Access::ReadWriteDurable
+        };
+        let file = env.open(&path, access, Creation::MustExist).await?;
         let mut best: Option<(u64, Checkpoint)> = None;
         let mut failure = None;
         for slot in 0..SLOTS {
-            match read_slot(&file, owner, slot).await? {
+            match read_slot(&file, Some(owner), slot).await? {
                 Ok((found, _, _)) if found != owner => {
                     let what = format!(
                         "the superblock belongs to shard {} of database {}, expected shard {} \
@@ -175,7 +178,7 @@ impl<F: File> Superblock<F> {
         let (generation, current) = self.current.get();
         for copy in 0..COPIES {
             let slot = slot_of(generation, copy);
-            if read_slot(&self.file, self.owner, slot).await?
+            if read_slot(&self.file, Some(self.owner), slot).await?
                 != Ok((self.owner, generation, current))
             {
                 self.write_copy(env, slot, generation, &current).await?;
@@ -218,7 +221,7 @@ impl<F: File> Superblock<F> {
         assert!(checkpoint.marks.checkpoint >= current.marks.checkpoint);
         assert!(checkpoint.marks.durable >= checkpoint.marks.checkpoint);
         let generation = last + 1;
-        for copy in 0..COPIES {
+        for copy in u64::from(planted!("one_superblock_copy"))..COPIES {
             let slot = slot_of(generation, copy);
             self.write_copy(env, slot, generation, &checkpoint).await?;
         }
@@ -251,7 +254,7 @@ impl<F: File> Superblock<F> {
         let mut damages = Vec::new();
         for copy in 0..COPIES {
             let slot = slot_of(generation, copy);
-            let what = match read_slot(&self.file, self.owner, slot).await? {
+            let what = match read_slot(&self.file, Some(self.owner), slot).await? {
                 Ok(found) if found == (self.owner, generation, current) => continue,
                 Ok(_) => "a copy of the superblock is not the one that was written".to_owned(),
                 Err(error) => format!("a copy of the superblock is damaged: {error}"),
@@ -271,23 +274,46 @@ impl<F: File> Superblock<F> {
     }
 }
 
+/// Reads every copy of every generation, for those who read what damage has left: each with its
+/// offset.
+///
+/// # Errors
+/// Those of the file operations.
+pub(crate) async fn read_slots<E: Env>(
+    env: &E,
+    path: &Path,
+) -> Result<Vec<(u64, std::result::Result<Slot, BlockError>)>> {
+    let file = env.open(path, Access::Read, Creation::MustExist).await?;
+    let mut slots = Vec::new();
+    for slot in 0..SLOTS {
+        let found = read_slot(&file, None, slot).await?;
+        slots.push((slot * to_u64(BLOCK_BYTES), found));
+    }
+    Ok(slots)
+}
+
 /// The slot of a copy of a generation.
 fn slot_of(generation: u64, copy: u64) -> u64 {
+    if planted!("superblock_in_place") {
+        return 0;
+    }
     (generation % GENERATIONS) * COPIES + copy
 }
 
-type Slot = (FileOwner, u64, Checkpoint);
+/// Whose it is, the generation and its content.
+pub(crate) type Slot = (FileOwner, u64, Checkpoint);
 
-/// Reads a slot; what is not a sound copy of this owner's is read twice.
+/// Reads a slot; what is not a sound copy, or not `owner`'s where that is known, is read twice.
 async fn read_slot<F: File>(
     file: &F,
-    owner: FileOwner,
+    owner: Option<FileOwner>,
     slot: u64,
 ) -> Result<std::result::Result<Slot, BlockError>> {
     let place = (slot * to_u64(BLOCK_BYTES), BLOCK_BYTES);
     let judge = |block: &[u8]| decode(block, slot);
     let is_good = |found: &std::result::Result<Slot, BlockError>| {
-        found.as_ref().is_ok_and(|found| found.0 == owner)
+        let found = found.as_ref().ok();
+        found.is_some_and(|found| owner.is_none_or(|owner| found.0 == owner))
     };
     match read_judged(file, place, judge, is_good).await {
         Ok(found) => Ok(found),

@@ -111,7 +111,7 @@ fn case(name: &str, file: &Path, damage: impl FnOnce(&Path)) -> End {
 }
 
 /// The files of the template, by their path inside it, with their lengths.
-fn files() -> Vec<(std::path::PathBuf, u64)> {
+pub(crate) fn files() -> Vec<(std::path::PathBuf, u64)> {
     let root = &Template::shared().path;
     files_below(root)
         .into_iter()
@@ -149,7 +149,7 @@ fn a_truncated_file_is_found() {
 }
 
 /// Damages of every kind, somewhere in some file.
-fn damage_at_random(random: &mut Random, path: &Path, length: u64) -> String {
+pub(crate) fn damage_at_random(random: &mut Random, path: &Path, length: u64) -> String {
     let file = OpenOptions::new()
         .read(true)
         .write(true)

@@ -18,6 +18,7 @@ mod limits;
 mod model;
 mod opening;
 mod runtimes;
+mod salvage;
 mod scans;
 mod send_sync;
 mod support;

@@ -25,6 +25,10 @@ use crate::{
     Access, BLOCK_BYTES, Creation, DirEntry, Env, IoBuf, IoError, JoinHandle, Message, TaskClass,
 };
 
+/// The longest sleep: a year, which no process outlives by waiting for it. The runtime adds what it
+/// is given to its clock, and panics where that overflows.
+const SLEEP_MAX: Duration = Duration::from_hours(365 * 24);
+
 /// The production [`Env`].
 #[derive(Clone)]
 pub struct GlommioEnv(Rc<Shared>);
@@ -186,7 +190,7 @@ impl Env for GlommioEnv {
     }
 
     async fn sleep(&self, duration: Duration) {
-        ::glommio::timer::sleep(duration).await;
+        ::glommio::timer::sleep(duration.min(SLEEP_MAX)).await;
     }
 
     #[inline]

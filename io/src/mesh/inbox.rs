@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crossbeam_queue::ArrayQueue;
+use super::sync::ArrayQueue;
 
 /// A bounded queue of many producers.
 ///

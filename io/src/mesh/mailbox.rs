@@ -12,17 +12,17 @@
 //!
 //! The lock is touched only once `closed` is set: never on the path of a message.
 
-#[expect(
-    clippy::disallowed_types,
-    reason = "the mesh joins threads, and this lock is touched at the end of a shard only"
-)]
-use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::task::{Context, Poll};
 
 use super::inbox::Inbox;
 use super::park::Parker;
 use super::spsc::Consumer;
+#[expect(
+    clippy::disallowed_types,
+    reason = "the mesh joins threads, and this lock is touched at the end of a shard only"
+)]
+use super::sync::Mutex;
 use super::sync::{AtomicBool, Ordering, fence};
 
 /// The shared half of one shard's receiving side.
@@ -75,7 +75,8 @@ impl<M> Mailbox<M> {
 
     /// Ends the receiving side: nothing is accepted from now on, and what was is dropped.
     pub(super) fn close(&self, consumers: Vec<Consumer<M>>) {
-        self.closed.store(true, Ordering::SeqCst);
+        // The fence orders it; a sender that looks without one hears of the end a little later.
+        self.closed.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         self.remains
             .lock()

@@ -15,6 +15,8 @@
 
 mod endpoint;
 mod inbox;
+#[cfg(all(test, loom))]
+mod loom;
 mod mailbox;
 mod park;
 mod spsc;

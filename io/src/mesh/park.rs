@@ -24,7 +24,9 @@
 //! * Receiver's first: the sender's read (3) sees this `parked` = true or a later value. If it is
 //!   false, somebody else has cleared it since, and that sender wakes the receiver. If it is true
 //!   this sender clears it and wakes. The waker it finds is the one of this park, or a later one:
-//!   the registration (1) precedes the release store (2), which the sender's swap acquires.
+//!   had its wake come before the registration (1), the registration would have acquired the
+//!   sender's swap by `AtomicWaker`'s own order, and a swap cannot read a `parked` (2) that follows
+//!   it. So `parked` itself orders nothing, and is relaxed throughout.
 //!
 //! A sender that cleared `parked` and was held up before its wake may wake a later park: that is a
 //! spurious turn of the receiver, which looks, finds nothing and parks again by the same four
@@ -38,9 +40,8 @@
 use std::task::{Context, Poll};
 
 use crossbeam_utils::CachePadded;
-use futures_util::task::AtomicWaker;
 
-use super::sync::{AtomicBool, Ordering, fence};
+use super::sync::{AtomicBool, AtomicWaker, Ordering, fence};
 
 /// The sleeping place of one receiver.
 #[derive(Debug, Default)]
@@ -56,7 +57,7 @@ impl Parker {
     /// Ready means: look again. Pending means that the next [`Parker::unpark`] wakes the task.
     pub(super) fn poll_park(&self, cx: &Context<'_>, has_work: impl FnOnce() -> bool) -> Poll<()> {
         self.waker.register(cx.waker());
-        self.parked.store(true, Ordering::Release);
+        self.parked.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if has_work() {
             self.parked.store(false, Ordering::Relaxed);
@@ -69,7 +70,7 @@ impl Parker {
     /// since it made work visible.
     #[inline]
     pub(super) fn unpark(&self) {
-        if self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::AcqRel) {
+        if self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::Relaxed) {
             self.waker.wake();
         }
     }

@@ -74,21 +74,27 @@ unsafe impl<T: Send> Sync for Ring<T> {}
 
 /// Makes a ring of at least `slots` slots, rounded up to a power of two.
 pub(super) fn ring<T>(slots: usize) -> (Producer<T>, Consumer<T>) {
+    ring_at(slots, 0)
+}
+
+/// The same with counts that begin at `start`: anywhere is as good, and a test begins just below
+/// the point where they wrap around.
+pub(super) fn ring_at<T>(slots: usize, start: usize) -> (Producer<T>, Consumer<T>) {
     let capacity = slots.max(1).next_power_of_two();
     let ring = Arc::new(Ring {
         slots: (0..capacity)
             .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
             .collect(),
-        head: CachePadded::new(AtomicUsize::new(0)),
-        tail: CachePadded::new(AtomicUsize::new(0)),
+        head: CachePadded::new(AtomicUsize::new(start)),
+        tail: CachePadded::new(AtomicUsize::new(start)),
     });
     let producer = Producer {
         ring: Arc::clone(&ring),
-        head_seen: Cell::new(0),
+        head_seen: Cell::new(start),
     };
     let consumer = Consumer {
         ring,
-        tail_seen: Cell::new(0),
+        tail_seen: Cell::new(start),
     };
     (producer, consumer)
 }
@@ -228,12 +234,7 @@ mod tests {
 
     #[test]
     fn counts_may_wrap_around() {
-        let (producer, consumer) = ring::<u32>(4);
-        let start = usize::MAX - 2;
-        producer.ring.head.store(start, Ordering::Relaxed);
-        producer.ring.tail.store(start, Ordering::Relaxed);
-        producer.head_seen.set(start);
-        consumer.tail_seen.set(start);
+        let (producer, consumer) = ring_at::<u32>(4, usize::MAX - 2);
         for round in 0..6 {
             for message in 0..4 {
                 assert_eq!(producer.push(round * 10 + message), Ok(()));

@@ -1,30 +1,16 @@
-//! The atomics and cells that the mesh is built of, in one place.
+//! The atomics, cells and locks that the mesh is built of, in one place.
 //!
-//! Everything else in the mesh takes them from here, so that a build under a model checker swaps
-//! this module alone. [`UnsafeCell`] has the checker's closure interface for that reason.
+//! Everything else in the mesh takes them from here, so that a build under the model checker loom
+//! (`--cfg loom`, tests only) swaps this module alone. [`UnsafeCell`] has the checker's closure
+//! interface for that reason. What other crates provide is opaque to loom and has a stand-in there:
+//! see `sync/model.rs`.
 
-pub(super) use std::sync::Arc;
-pub(super) use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+#[cfg(not(all(test, loom)))]
+mod production;
+#[cfg(not(all(test, loom)))]
+pub(super) use production::*;
 
-/// A cell whose content is reached through a raw pointer.
-#[derive(Debug)]
-pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
-
-impl<T> UnsafeCell<T> {
-    /// Wraps a value.
-    pub(super) fn new(value: T) -> Self {
-        Self(std::cell::UnsafeCell::new(value))
-    }
-
-    /// Hands out a pointer for reading.
-    #[inline]
-    pub(super) fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
-        read(self.0.get())
-    }
-
-    /// Hands out a pointer for writing.
-    #[inline]
-    pub(super) fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
-        write(self.0.get())
-    }
-}
+#[cfg(all(test, loom))]
+mod model;
+#[cfg(all(test, loom))]
+pub(super) use model::*;

@@ -10,13 +10,14 @@
 //!
 //! A pure function of the image, the model and the generator.
 
+use std::collections::BTreeSet;
 use std::ops::AddAssign;
 
 use super::blocks::{Block, ZEROS, block_of, bytes_of};
 use super::image::{DirNode, Image, Node, NodeId};
 use super::pending::{FileNode, PendingKind};
 use super::rng::{PPM, Rng};
-use crate::BLOCK_BYTES;
+use crate::{BLOCK_BYTES, to_u64};
 
 /// The unit that a device promises to write whole, on the devices that promise anything.
 const SECTOR_BYTES: usize = 512;
@@ -59,6 +60,8 @@ pub struct CrashReport {
     pub lengths_lost: u64,
     /// Changes of directory entries that were lost.
     pub entries_lost: u64,
+    /// Shards of which anything was pending, each with odds of its own.
+    pub shards_cut: u64,
 }
 
 impl AddAssign for CrashReport {
@@ -68,6 +71,7 @@ impl AddAssign for CrashReport {
         self.writes_lost += other.writes_lost;
         self.lengths_lost += other.lengths_lost;
         self.entries_lost += other.entries_lost;
+        self.shards_cut += other.shards_cut;
     }
 }
 
@@ -93,7 +97,10 @@ impl Image {
     /// Loses what a power failure would lose; everything that is left is durable.
     pub fn crash(&mut self, rng: &mut Rng, model: &CrashModel) -> CrashReport {
         let odds: Vec<Odds> = self.shards.iter().map(|_| Odds::draw(model, rng)).collect();
-        let mut report = CrashReport::default();
+        let mut report = CrashReport {
+            shards_cut: self.shards_pending(),
+            ..CrashReport::default()
+        };
         self.crash_entries(&odds, rng, &mut report);
         self.drop_unreachable();
         for node in self.nodes.iter_mut().flatten() {
@@ -101,12 +108,33 @@ impl Image {
                 report += crash_file(file, odds[file.shard], rng);
             }
         }
-        // What covered a damaged place may be lost: claim all damage again.
-        for damage in &mut self.ledger {
-            damage.live |= damage.fault.is_lasting();
-        }
+        self.review_damage();
         self.last_crash = report;
         report
+    }
+
+    /// How many shards have anything pending; what lies outside of their directories is no shard.
+    fn shards_pending(&self) -> u64 {
+        let files = self.nodes.iter().flatten().filter_map(|node| match node {
+            Node::File(file) if !file.pending.is_empty() => Some(file.shard),
+            _ => None,
+        });
+        let entries = self.entry_ops.iter();
+        let entries = entries.map(|op| self.dir(op.dir()).map_or(0, |dir| dir.shard));
+        let shards: BTreeSet<usize> = files.chain(entries).filter(|&shard| shard > 0).collect();
+        to_u64(shards.len())
+    }
+
+    /// What covered a damaged place may be lost: claim all damage again that can come back.
+    fn review_damage(&mut self) {
+        for damage in &mut self.ledger {
+            if self.nodes.get(damage.node).is_none_or(Option::is_none) {
+                damage.bury();
+            } else if !damage.buried {
+                damage.live |= damage.fault.is_lasting();
+                damage.taken = true;
+            }
+        }
     }
 
     fn crash_entries(&mut self, odds: &[Odds], rng: &mut Rng, report: &mut CrashReport) {
@@ -181,7 +209,6 @@ fn crash_file(file: &mut FileNode, odds: Odds, rng: &mut Rng) -> CrashReport {
     }
     file.data.set_len(len);
     file.durable_len = len;
-    file.history.clear();
     report
 }
 
@@ -240,7 +267,6 @@ impl Tear {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::to_u64;
 
     #[test]
     fn a_torn_block_holds_whole_units_of_new_and_filling() {

@@ -112,6 +112,24 @@ impl Request {
         }
     }
 
+    /// Whether a crash could take back what it did.
+    pub(super) fn is_revocable(&self) -> bool {
+        match &self.call {
+            Call::Write { file, .. } => file.access == Access::ReadWrite,
+            Call::Open(creation) => *creation == Creation::MustCreate,
+            Call::Preallocate { .. } | Call::CreateDir | Call::Remove | Call::Rename(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether it is a write that nothing can take back once it is done.
+    pub(super) fn is_durable_write(&self) -> bool {
+        match &self.call {
+            Call::Write { file, .. } => file.access == Access::ReadWriteDurable,
+            _ => false,
+        }
+    }
+
     /// First byte and byte count, for transfers.
     pub(super) fn range(&self) -> Option<(u64, usize)> {
         match &self.call {
@@ -249,7 +267,7 @@ impl Disk {
         self.rot(now);
         let (op, range) = (request.op(), request.range());
         let place = request.place;
-        let scripted = self.faults.scripted(op, &place.path);
+        let scripted = self.faults.scripted(op, &place.path, range, now);
         let result = match request.call {
             Call::Read { node, offset, len } => {
                 let read = self.read(node, &place, offset, len, scripted, now);
@@ -355,6 +373,8 @@ impl Disk {
             at: Duration::from_nanos(now),
             live: fault.is_lasting(),
             node,
+            buried: false,
+            taken: false,
         });
     }
 

@@ -24,6 +24,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use crossbeam_queue::SegQueue;
 
+use super::cut::Cut;
 use super::disk::{Disk, Outcome, Request};
 use super::faults::Fault;
 use super::rng::Rng;
@@ -141,6 +142,8 @@ pub(super) struct State {
     pub(super) trace: Trace,
     pub(super) panics: Vec<String>,
     pub(super) io_count: u64,
+    /// Of these, operations that a crash could take back when they were done.
+    pub(super) pending_count: u64,
     pub(super) poll_count: u64,
 
     tasks: Vec<Option<Task>>,
@@ -177,28 +180,6 @@ pub(super) enum Stop {
     AlreadyStopped,
 }
 
-/// Where a run is to be cut.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Cut {
-    pub(super) io_count: u64,
-    pub(super) now: u64,
-    pub(super) poll_count: u64,
-}
-
-impl Cut {
-    pub(super) const NEVER: Self = Self {
-        io_count: u64::MAX,
-        now: u64::MAX,
-        poll_count: u64::MAX,
-    };
-
-    fn is_reached(&self, state: &State) -> bool {
-        state.io_count >= self.io_count
-            || state.now >= self.now
-            || state.poll_count >= self.poll_count
-    }
-}
-
 impl State {
     pub(super) fn new(disk: Disk, trace: Trace, streams: Streams) -> Self {
         Self {
@@ -209,6 +190,7 @@ impl State {
             trace,
             panics: Vec::new(),
             io_count: 0,
+            pending_count: 0,
             poll_count: 0,
             tasks: Vec::new(),
             free_tasks: Vec::new(),
@@ -309,6 +291,7 @@ impl State {
         let io = self.in_flight[slot].as_mut()?;
         let request = io.request.take()?;
         self.io_count += 1;
+        self.pending_count += u64::from(request.is_revocable());
         let (op, place) = (request.op(), request.place.clone());
         let [offset, len, content] = request.words();
         let outcome = self.disk.perform(request, self.now);
@@ -341,7 +324,7 @@ impl State {
             if let Some(io) = io
                 && io.dispatched_at <= self.now
                 && let Some(request) = io.request.take()
-                && self.streams.cancel.coin()
+                && (io.event.0 <= self.now || self.streams.cancel.coin())
             {
                 self.disk.settle(request);
             }
@@ -361,6 +344,17 @@ impl State {
 
     fn stalled_until(&self, group: Group) -> u64 {
         self.stalls.get(group).copied().unwrap_or(0)
+    }
+
+    /// Whether the next thing to happen is that a durable write completes.
+    pub(super) fn durable_write_is_due(&self) -> bool {
+        let next = self.timers.first_key_value();
+        let Some((&(time, _), &Event::Io(slot))) = next else {
+            return false;
+        };
+        let io = self.in_flight[slot].as_ref();
+        let request = io.and_then(|io| io.request.as_ref());
+        time <= self.now && request.is_some_and(Request::is_durable_write)
     }
 
     /// Lets the next event happen if its time has come.

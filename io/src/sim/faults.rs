@@ -20,12 +20,16 @@ pub enum Fault {
     BitRot,
     /// F6: a whole write lands elsewhere and is acknowledged; at most one such damage is live.
     MisdirectedWrite,
-    /// F6: a read returns another place's bytes.
+    /// F6: a read returns another place's bytes; the next may not.
     MisdirectedRead,
+    /// F6: reads of a place return another place's bytes until it is written again.
+    StickyMisdirectedRead,
     /// F7: a write is acknowledged and lost; the length it implies is kept.
     PhantomWrite,
-    /// F7: a read returns what the place held before the last write.
+    /// F7: a read returns what the place held before the last write; the next may not.
     StaleRead,
+    /// F7: reads of a block return what it held before the last write, until it is written again.
+    StickyStaleRead,
     /// F8: a read fails; the next may not.
     ReadError,
     /// F8: a block cannot be read until it is written again.
@@ -60,12 +64,14 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault, in the order of the table.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::BitRot,
         Self::MisdirectedWrite,
         Self::MisdirectedRead,
+        Self::StickyMisdirectedRead,
         Self::PhantomWrite,
         Self::StaleRead,
+        Self::StickyStaleRead,
         Self::ReadError,
         Self::StickyReadError,
         Self::WriteError,
@@ -95,7 +101,9 @@ impl Fault {
             self,
             Self::BitRot
                 | Self::MisdirectedWrite
+                | Self::StickyMisdirectedRead
                 | Self::PhantomWrite
+                | Self::StickyStaleRead
                 | Self::StickyReadError
                 | Self::WriteError
                 | Self::StickyWriteError
@@ -219,7 +227,34 @@ pub struct Script {
     pub error: IoErrorKind,
 }
 
-/// One damage done on purpose.
+/// A call that a script made fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Strike {
+    /// The kind of call.
+    pub op: IoOp,
+    /// The file or directory.
+    pub path: PathBuf,
+    /// First byte and byte count, for reads and writes.
+    pub range: Option<(u64, usize)>,
+    /// When it failed.
+    pub at: Duration,
+}
+
+/// Strikes that are remembered: the first ones say what went wrong, and a program that tries again
+/// for hours must not fill the memory.
+const STRIKES_KEPT: usize = 1 << 10;
+
+/// A script under way.
+#[derive(Debug)]
+struct Running {
+    script: Script,
+    /// Matching calls so far.
+    seen: u64,
+    /// Whether the calls after the `nth` fail as well.
+    lasting: bool,
+}
+
+/// One damage done on purpose, or one operation that was made to fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
     /// What did it.
@@ -232,10 +267,23 @@ pub struct Damage {
     pub len: u64,
     /// When it happened.
     pub at: Duration,
-    /// False once the place was written again. A crash sets it again, as it may undo that.
+    /// False once the place was written again, and for what never was on the disk. A crash sets it
+    /// again when it may have undone that.
     pub live: bool,
     /// The file, which may be renamed later.
     pub(super) node: NodeId,
+    /// Whether nothing can bring it back: what covers it is durable, or its file is gone.
+    pub(super) buried: bool,
+    /// Whether a crash has taken what a sync should have saved: no later sync mends that.
+    pub(super) taken: bool,
+}
+
+impl Damage {
+    /// The damage is covered for good.
+    pub(super) fn bury(&mut self) {
+        self.live = false;
+        self.buried = true;
+    }
 }
 
 /// The chances and counts of a running world.
@@ -244,7 +292,8 @@ pub(super) struct Faults {
     pub(super) config: FaultConfig,
     streams: Vec<Rng>,
     fired: [u64; Fault::COUNT],
-    scripts: Vec<(Script, u64)>,
+    scripts: Vec<Running>,
+    strikes: Vec<Strike>,
 }
 
 impl Faults {
@@ -256,6 +305,7 @@ impl Faults {
             streams: Fault::ALL.iter().map(stream).collect(),
             fired: [0; Fault::COUNT],
             scripts: Vec::new(),
+            strikes: Vec::new(),
         }
     }
 
@@ -314,28 +364,56 @@ impl Faults {
         counts.filter(|&(_, count)| count > 0).collect()
     }
 
-    pub(super) fn add_script(&mut self, script: Script) {
-        self.scripts.push((script, 0));
+    pub(super) fn add_script(&mut self, script: Script, lasting: bool) {
+        self.scripts.push(Running {
+            script,
+            seen: 0,
+            lasting,
+        });
+    }
+
+    pub(super) fn clear_scripts(&mut self) {
+        self.scripts.clear();
+    }
+
+    /// The first calls that scripts made fail.
+    pub(super) fn strikes(&self) -> &[Strike] {
+        &self.strikes
     }
 
     /// Counts a call for every script that it matches and returns the error of one whose turn it
     /// is.
-    pub(super) fn scripted(&mut self, op: IoOp, path: &Path) -> Option<IoErrorKind> {
+    pub(super) fn scripted(
+        &mut self,
+        op: IoOp,
+        path: &Path,
+        range: Option<(u64, usize)>,
+        now: u64,
+    ) -> Option<IoErrorKind> {
         if self.scripts.is_empty() {
             return None;
         }
         let text = path.to_string_lossy();
         let mut error = None;
-        for (script, seen) in &mut self.scripts {
+        for running in &mut self.scripts {
+            let script = &running.script;
             if script.op == op && text.contains(script.path.as_str()) {
-                if *seen == script.nth {
+                if running.seen == script.nth || running.lasting && running.seen > script.nth {
                     error = Some(script.error.clone());
                 }
-                *seen += 1;
+                running.seen += 1;
             }
         }
         if error.is_some() {
             self.fire(Fault::Scripted);
+            if self.strikes.len() < STRIKES_KEPT {
+                self.strikes.push(Strike {
+                    op,
+                    path: path.to_path_buf(),
+                    range,
+                    at: Duration::from_nanos(now),
+                });
+            }
         }
         error
     }

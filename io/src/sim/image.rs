@@ -14,7 +14,6 @@ use std::path::{Component, Path, PathBuf};
 use super::crash::CrashReport;
 use super::faults::Damage;
 use super::pending::FileNode;
-use super::rng::Rng;
 use crate::{BLOCK_BYTES, DirEntry, FileKind, IoErrorKind, round_up, to_u64};
 
 /// The place of a file or directory in its image.
@@ -39,18 +38,18 @@ pub(super) struct DirNode {
 /// A change of directory entries that a crash may or may not keep.
 #[derive(Debug, Clone)]
 pub(super) struct EntryOp {
-    seq: u64,
+    pub(super) seq: u64,
     /// A sync of the directory failed on it; see [`super::pending::PendingOp`].
-    doomed: bool,
+    pub(super) doomed: bool,
     pub(super) node: NodeId,
     /// The entry that went away.
-    from: Option<(NodeId, String)>,
+    pub(super) from: Option<(NodeId, String)>,
     /// The entry that came.
-    to: Option<(NodeId, String)>,
+    pub(super) to: Option<(NodeId, String)>,
 }
 
 impl EntryOp {
-    fn touches(&self, dir: NodeId) -> bool {
+    pub(super) fn touches(&self, dir: NodeId) -> bool {
         let in_dir = |entry: &Option<(NodeId, String)>| entry.as_ref().is_some_and(|e| e.0 == dir);
         in_dir(&self.from) || in_dir(&self.to)
     }
@@ -67,7 +66,7 @@ impl EntryOp {
 pub struct Image {
     pub(super) nodes: Vec<Option<Node>>,
     pub(super) entry_ops: Vec<EntryOp>,
-    next_seq: u64,
+    pub(super) next_seq: u64,
     /// Where the database lives: its subdirectories are the shards.
     root: Vec<String>,
     /// Names of shards by number; number 0 is everything outside of a subdirectory.
@@ -101,7 +100,7 @@ fn is_a_directory() -> IoErrorKind {
     wrong_kind(21, "Is a directory")
 }
 
-fn not_a_directory() -> IoErrorKind {
+pub(super) fn not_a_directory() -> IoErrorKind {
     wrong_kind(20, "Not a directory")
 }
 
@@ -165,11 +164,7 @@ impl Image {
 
     /// Flips one bit at rest; false when the file or the byte is not there.
     pub fn flip_bit(&mut self, path: &Path, offset: u64, bit: u8) -> bool {
-        let Ok(node) = self.resolve(path) else {
-            return false;
-        };
-        self.file_mut(node)
-            .is_some_and(|file| file.data.flip(offset, 1 << (bit % 8)))
+        self.flip_bits(path, offset, 1 << (bit % 8))
     }
 
     /// Every file by path, without a leading slash, sorted.
@@ -218,8 +213,15 @@ impl Image {
             .sum()
     }
 
-    /// Every handle is gone, as at the end of a process.
+    /// Every handle is gone, as at the end of a process. What a failed sync did not save shows now
+    /// at the latest: the next process reads what the device has.
     pub(super) fn close_all(&mut self) {
+        self.drop_doomed_entries();
+        for node in self.nodes.iter_mut().flatten() {
+            if let Node::File(file) = node {
+                file.drop_doomed();
+            }
+        }
         for id in 0..self.nodes.len() {
             if let Some(file) = self.file_mut(id) {
                 file.opens = 0;
@@ -344,61 +346,6 @@ impl Image {
         Ok(dir.visible.iter().map(entry).collect())
     }
 
-    /// Operations on entries from this mark on are not covered by a sync that is asked for now.
-    pub(super) fn entry_mark(&self) -> u64 {
-        self.next_seq
-    }
-
-    /// Makes the entries of a directory durable that were changed before `mark` was taken.
-    pub(super) fn sync_dir(&mut self, path: &Path, mark: u64) -> Result<(), IoErrorKind> {
-        let dir = self.resolve(path)?;
-        self.dir(dir).ok_or_else(not_a_directory)?;
-        let ops = std::mem::take(&mut self.entry_ops);
-        for op in ops {
-            if op.touches(dir) && op.seq < mark && !op.doomed {
-                self.make_durable(&op);
-            } else {
-                self.entry_ops.push(op);
-            }
-        }
-        for node in 0..self.nodes.len() {
-            self.collect(node);
-        }
-        Ok(())
-    }
-
-    /// A sync of a directory failed: each change before `mark` is lost for good with even odds.
-    pub(super) fn doom_entries(&mut self, path: &Path, mark: u64, rng: &mut Rng) {
-        if let Ok(dir) = self.resolve(path) {
-            let covered = |op: &&mut EntryOp| op.touches(dir) && op.seq < mark;
-            for op in self.entry_ops.iter_mut().filter(covered) {
-                op.doomed |= rng.coin();
-            }
-        }
-    }
-
-    /// Applies one change to the durable entries. A node has at most one durable name.
-    pub(super) fn make_durable(&mut self, op: &EntryOp) {
-        if op.doomed {
-            return;
-        }
-        let node = op.node;
-        for dir in [&op.from, &op.to]
-            .into_iter()
-            .flatten()
-            .map(|entry| entry.0)
-        {
-            if let Some(dir) = self.dir_mut(dir) {
-                dir.durable.retain(|_, &mut held| held != node);
-            }
-        }
-        if let Some((dir, name)) = &op.to
-            && let Some(dir) = self.dir_mut(*dir)
-        {
-            dir.durable.insert(name.clone(), node);
-        }
-    }
-
     /// Forgets a file that no name, handle or pending change can bring back.
     pub(super) fn collect(&mut self, node: NodeId) {
         let dead = self
@@ -414,6 +361,8 @@ impl Image {
         });
         if !named {
             self.nodes[node] = None;
+            let inside = |damage: &&mut Damage| damage.node == node;
+            self.ledger.iter_mut().filter(inside).for_each(Damage::bury);
         }
     }
 

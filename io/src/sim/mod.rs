@@ -4,13 +4,17 @@
 //! long an operation takes, what a crash keeps, which fault strikes where. A failure is reported as
 //! its seed and replayed by it.
 
+mod at_rest;
 mod blocks;
 mod crash;
+mod cut;
 mod disk;
+mod entries;
 mod env;
 mod executor;
 mod faults;
 mod image;
+mod lies;
 mod pending;
 mod port;
 mod rng;
@@ -19,12 +23,13 @@ mod transfer;
 mod world;
 
 pub use crash::{CrashModel, CrashReport};
+pub use cut::CrashPoint;
 pub use env::{SimEnv, SimFile, SimLock};
-pub use faults::{Damage, Fault, FaultConfig, Knob, Script, Space};
+pub use faults::{Damage, Fault, FaultConfig, Knob, Script, Space, Strike};
 pub use image::Image;
 pub use port::{SimPort, SimSubmitter};
 pub use rng::{PPM, Rng};
-pub use world::{CrashPoint, Failure, SimConfig, World};
+pub use world::{Failure, SimConfig, World};
 
 #[cfg(test)]
 mod tests;

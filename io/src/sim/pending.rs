@@ -9,7 +9,7 @@
 //! * Length changes are operations of their own: data may survive without its length and the
 //!   reverse.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::blocks::{Block, Blocks, block_of};
 use super::rng::Rng;
@@ -61,6 +61,8 @@ pub(super) struct FileNode {
     pub(super) bad_read: BTreeSet<usize>,
     /// Blocks that cannot be written any more.
     pub(super) bad_write: BTreeSet<usize>,
+    /// Blocks that read as something else until they are written again.
+    pub(super) shown: BTreeMap<usize, Block>,
     /// Blocks that were replaced, oldest first; empty unless stale reads are switched on.
     pub(super) history: VecDeque<(usize, Block)>,
     pub(super) keep_history: bool,
@@ -117,6 +119,9 @@ impl FileNode {
         if !self.bad_read.is_empty() {
             self.bad_read.retain(|index| !range.contains(index));
         }
+        if !self.shown.is_empty() {
+            self.shown.retain(|index, _| !range.contains(index));
+        }
         match durability {
             Durability::Now => supersede(&mut self.pending, |index| range.contains(&index)),
             Durability::Later => self.push(PendingKind::Write(replaced)),
@@ -160,6 +165,40 @@ impl FileNode {
             }
         }
         doomed
+    }
+
+    /// Loses what a failed sync did not save: direct reads bring what the device has.
+    pub(super) fn drop_doomed(&mut self) {
+        if !self.has_doomed() {
+            return;
+        }
+        let mut ops = std::mem::take(&mut self.pending);
+        for op in ops.iter_mut().rev() {
+            if let PendingKind::Write(blocks) = &mut op.kind {
+                for (index, block) in blocks.iter_mut().rev() {
+                    *block = self.data.replace(*index, block.take());
+                }
+            }
+        }
+        let mut len = self.durable_len;
+        ops.retain(|op| !op.doomed);
+        for op in &mut ops {
+            match &mut op.kind {
+                PendingKind::Extend(grown) => len = len.max(*grown),
+                PendingKind::Write(blocks) => {
+                    for (index, block) in blocks.iter_mut() {
+                        *block = self.data.replace(*index, block.take());
+                    }
+                }
+            }
+        }
+        self.data.set_len(len);
+        self.pending = ops;
+    }
+
+    /// True when a sync failed on something that no later one saves.
+    pub(super) fn has_doomed(&self) -> bool {
+        self.pending.iter().any(|op| op.doomed)
     }
 
     /// True when a crash could change what the block holds.
@@ -250,6 +289,27 @@ mod tests {
         assert!(doomed > 0);
         file.sync(mark);
         assert_eq!(to_u64(file.pending.len()), doomed);
+    }
+
+    #[test]
+    fn what_a_failed_sync_lost_is_gone_and_the_rest_is_pending_still() {
+        let mut rng = Rng::new(1);
+        let mut file = FileNode::durable(&vec![7; 16 * BLOCK_BYTES]);
+        for block in 0..16 {
+            file.write(block * BLOCK, &page(1), Durability::Later);
+        }
+        let doomed = file.doom(file.sync_mark(), &mut rng);
+        file.write(0, &page(2), Durability::Later);
+        file.drop_doomed();
+        assert!(!file.has_doomed());
+        let bytes = file.data.to_vec();
+        let (first, rest) = bytes.split_at(BLOCK_BYTES);
+        assert_eq!(first, page(2));
+        let old = rest.chunks(BLOCK_BYTES).filter(|block| block[0] == 7);
+        let lost = to_u64(old.count());
+        assert!(lost == doomed || lost + 1 == doomed, "block 0 may be one");
+        file.sync(file.sync_mark());
+        assert!(file.pending.is_empty());
     }
 
     #[test]

@@ -6,9 +6,9 @@
 
 use std::path::Path;
 
-use super::blocks::bytes_of;
+use super::blocks::{Block, bytes_of};
 use super::disk::{Disk, Opened, Place, Reply, growth, is_aligned};
-use super::faults::Fault;
+use super::faults::{Damage, Fault};
 use super::image::{Node, NodeId};
 use super::pending::{Durability, block_range};
 use crate::{Access, BLOCK_BYTES, IoBuf, IoErrorKind, to_u64, to_usize};
@@ -70,6 +70,8 @@ impl Disk {
         self.read_faults(node, path, offset, len, now)?;
 
         let mut buf = IoBuf::zeroed(len);
+        self.misdirect_for_good(node, path, offset, len, now);
+        self.stale_for_good(node, path, range, now);
         let (mut source, mut from) = (node, offset);
         if self.faults.draw(Fault::MisdirectedRead, path)
             && let Some(elsewhere) = self.elsewhere(Fault::MisdirectedRead, node, offset, len)
@@ -81,6 +83,10 @@ impl Disk {
         }
         if let Some(file) = self.image.file(source) {
             file.data.read(from, &mut buf[..len]);
+            let blocks = block_range(from, len);
+            for (index, shown) in file.shown.range(blocks.clone()) {
+                put_block(&mut buf, index - blocks.start, shown);
+            }
         }
         self.stale(node, path, offset, &mut buf, now);
         Ok(buf)
@@ -99,7 +105,8 @@ impl Disk {
             return Err(IoErrorKind::PermissionDenied);
         }
         check_range(offset, buf.len())?;
-        let stale_reads = self.faults.is_on(Fault::StaleRead);
+        let stale_reads =
+            self.faults.is_on(Fault::StaleRead) || self.faults.is_on(Fault::StickyStaleRead);
         let file = self.image.file_mut(node).ok_or(IoErrorKind::NotFound)?;
         file.keep_history = stale_reads;
         let end = offset + to_u64(buf.len());
@@ -124,7 +131,7 @@ impl Disk {
         if let Some(file) = self.image.file_mut(node) {
             file.write(offset, buf, durability);
         }
-        self.heal(node, offset, end);
+        self.heal(node, offset, end, durability);
         Ok(())
     }
 
@@ -146,9 +153,8 @@ impl Disk {
             let rng = self.faults.rng(fault);
             let file = self.image.file_mut(node).ok_or(IoErrorKind::NotFound)?;
             let len = file.data.len();
-            if file.doom(mark, rng) > 0 {
-                self.record(fault, node, path, (0, len), now);
-            }
+            file.doom(mark, rng);
+            self.record(fault, node, path, (0, len), now);
             return Err(error);
         }
         if self.faults.strike(Fault::LyingSync, path) {
@@ -158,7 +164,27 @@ impl Disk {
         }
         let file = self.image.file_mut(node).ok_or(IoErrorKind::NotFound)?;
         file.sync(mark);
+        self.settle_damage(node);
         Ok(Reply::Done)
+    }
+
+    /// What covers a damage is durable now, or what an earlier sync only claimed to save.
+    fn settle_damage(&mut self, node: NodeId) {
+        let Some(Some(found)) = self.image.nodes.get(node) else {
+            return;
+        };
+        let (doomed, pending): (bool, &dyn Fn(&Damage) -> bool) = match found {
+            Node::Dir(_) => (false, &|_| false),
+            Node::File(file) => (file.has_doomed(), &|damage| {
+                block_range(damage.offset, to_usize(damage.len)).any(|at| file.is_pending(at))
+            }),
+        };
+        for damage in self.image.ledger.iter_mut().filter(|d| d.node == node) {
+            let saved = damage.fault == Fault::LyingSync && !damage.taken && !doomed;
+            if saved || (!damage.live && !pending(damage)) {
+                damage.bury();
+            }
+        }
     }
 
     pub(super) fn sync_dir(
@@ -184,7 +210,9 @@ impl Disk {
             self.record(Fault::LyingSync, node, path, (0, 0), now);
             return Ok(Reply::Done);
         }
-        self.image.sync_dir(path, mark).map(|()| Reply::Done)
+        self.image.sync_dir(path, mark)?;
+        self.settle_damage(node);
+        Ok(Reply::Done)
     }
 
     fn sync_error(&mut self, path: &Path) -> Option<IoErrorKind> {
@@ -196,7 +224,7 @@ impl Disk {
         if !self.faults.draw_anywhere(Fault::BitRot) {
             return;
         }
-        let Some((node, _)) = self.victim(Fault::BitRot) else {
+        let Some((node, _)) = self.victim(Fault::BitRot, |_, _| true) else {
             return;
         };
         let Some(path) = self.image.path_of(node) else {
@@ -320,50 +348,6 @@ impl Disk {
         Ok(())
     }
 
-    /// Acknowledges a write that never happens or happens elsewhere; true when it did.
-    fn lie(
-        &mut self,
-        opened: &Opened,
-        offset: u64,
-        buf: &IoBuf,
-        durability: Durability,
-        now: u64,
-    ) -> bool {
-        let (node, path) = (opened.node, &opened.place.path);
-        let range = (offset, to_u64(buf.len()));
-        let end = range.0 + range.1;
-        let fault = if self.faults.strike(Fault::PhantomWrite, path) {
-            Fault::PhantomWrite
-        } else {
-            if self.has_live(Fault::MisdirectedWrite)
-                || !self.faults.draw(Fault::MisdirectedWrite, path)
-            {
-                return false;
-            }
-            let Some((victim, at)) =
-                self.elsewhere(Fault::MisdirectedWrite, node, offset, buf.len())
-            else {
-                return false;
-            };
-            if let Some(file) = self.image.file_mut(victim) {
-                file.write(at, buf, durability);
-            }
-            let victim_path = self.image.path_of(victim).unwrap_or_default();
-            self.faults.fire(Fault::MisdirectedWrite);
-            let struck = (at, range.1);
-            self.record(Fault::MisdirectedWrite, victim, &victim_path, struck, now);
-            Fault::MisdirectedWrite
-        };
-        if let Some(file) = self.image.file_mut(node) {
-            file.extend(end);
-            if durability == Durability::Now {
-                file.durable_len = file.durable_len.max(end);
-            }
-        }
-        self.record(fault, node, path, range, now);
-        true
-    }
-
     /// Applies any part of a failed write, none and all included; never durable.
     fn write_part(&mut self, fault: Fault, opened: &Opened, offset: u64, buf: &IoBuf, now: u64) {
         let rng = self.faults.rng(fault);
@@ -371,7 +355,6 @@ impl Disk {
             return;
         };
         let all = rng.below(4);
-        let mut applied = false;
         for (index, chunk) in buf.chunks(BLOCK_BYTES).enumerate() {
             if all == 0 || (all == 1 && rng.coin()) {
                 // A full disk has room for what was there already, and for nothing behind it.
@@ -379,95 +362,26 @@ impl Disk {
                 let end = at + to_u64(BLOCK_BYTES);
                 if fault != Fault::NoSpace || end <= file.data.len() {
                     file.write(at, chunk, Durability::Later);
-                    applied = true;
                 }
             }
         }
-        if applied {
-            let range = (offset, to_u64(buf.len()));
-            self.record(fault, opened.node, &opened.place.path, range, now);
-        }
-    }
-
-    /// Replaces one block of what was read by what it held before it was last written.
-    fn stale(&mut self, node: NodeId, path: &Path, offset: u64, buf: &mut IoBuf, now: u64) {
-        if !self.faults.draw(Fault::StaleRead, path) {
-            return;
-        }
-        let range = block_range(offset, buf.len());
-        let Some(file) = self.image.file(node) else {
-            return;
-        };
-        let old = file.history.iter().rev().find(|(index, old)| {
-            range.contains(index) && bytes_of(old) != bytes_of(file.data.block(*index))
-        });
-        let Some((index, old)) = old else { return };
-        let start = (index - range.start) * BLOCK_BYTES;
-        buf[start..start + BLOCK_BYTES].copy_from_slice(bytes_of(old));
-        let block = (to_u64(index * BLOCK_BYTES), to_u64(BLOCK_BYTES));
-        self.faults.fire(Fault::StaleRead);
-        self.record(Fault::StaleRead, node, path, block, now);
-    }
-
-    /// Another place of the same size, in the same file or any other, with its own content.
-    fn elsewhere(
-        &mut self,
-        fault: Fault,
-        node: NodeId,
-        offset: u64,
-        len: usize,
-    ) -> Option<(NodeId, u64)> {
-        /// A few tries find a place on any disk that has one worth the name.
-        const TRIES: usize = 8;
-        let blocks = len / BLOCK_BYTES;
-        for _ in 0..TRIES {
-            let (victim, count) = self.victim(fault)?;
-            if count < blocks {
-                continue;
-            }
-            let rng = self.faults.rng(fault);
-            let at = to_u64(rng.index(count - blocks + 1) * BLOCK_BYTES);
-            if (victim, at) != (node, offset) && at + to_u64(len) <= self.len_of(victim) {
-                return Some((victim, at));
-            }
-        }
-        None
-    }
-
-    /// A file that has blocks, and how many.
-    fn victim(&mut self, fault: Fault) -> Option<(NodeId, usize)> {
-        let candidates: Vec<(NodeId, usize)> = self
-            .image
-            .nodes
-            .iter()
-            .enumerate()
-            .filter_map(|(id, node)| match node {
-                Some(Node::File(file)) if file.links > 0 => Some((id, file.data.block_count())),
-                _ => None,
-            })
-            .filter(|&(_, count)| count > 0)
-            .collect();
-        if candidates.is_empty() {
-            return None;
-        }
-        Some(self.faults.rng(fault).pick(&candidates))
-    }
-
-    fn len_of(&self, node: NodeId) -> u64 {
-        self.image.file(node).map_or(0, |file| file.data.len())
-    }
-
-    fn has_live(&self, fault: Fault) -> bool {
-        let mut ledger = self.image.ledger.iter();
-        ledger.any(|damage| damage.live && damage.fault == fault)
+        let range = (offset, to_u64(buf.len()));
+        self.record(fault, opened.node, &opened.place.path, range, now);
     }
 
     /// Damage that a write covers is not live any more.
-    fn heal(&mut self, node: NodeId, offset: u64, end: u64) {
+    fn heal(&mut self, node: NodeId, offset: u64, end: u64, durability: Durability) {
         for damage in &mut self.image.ledger {
             if damage.node == node && damage.offset >= offset && damage.offset + damage.len <= end {
                 damage.live = false;
+                damage.buried |= durability == Durability::Now;
             }
         }
     }
+}
+
+/// Puts one block in its place of what was read.
+pub(super) fn put_block(buf: &mut IoBuf, at: usize, block: &Block) {
+    let start = at * BLOCK_BYTES;
+    buf[start..start + BLOCK_BYTES].copy_from_slice(bytes_of(block));
 }

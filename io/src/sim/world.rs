@@ -35,10 +35,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::crash::CrashModel;
+use super::cut::{CrashPoint, Cut};
 use super::disk::{Disk, nanos};
 use super::env::SimEnv;
-use super::executor::{CLIENTS, Cut, Limits, Shared, State, Stop, Streams};
-use super::faults::{Damage, Fault, FaultConfig, Faults, Script, Space};
+use super::executor::{CLIENTS, Limits, Shared, State, Stop, Streams};
+use super::faults::{Damage, Fault, FaultConfig, Faults, Script, Space, Strike};
 use super::image::Image;
 use super::port::{self, SimPort, SimSubmitter};
 use super::rng::{PPM, Rng};
@@ -115,18 +116,6 @@ impl Default for SimConfig {
             trace_last: 0,
         }
     }
-}
-
-/// Where to cut a run off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CrashPoint {
-    /// When this many more I/O operations were carried out; the last one's task has not heard of
-    /// it.
-    AfterIos(u64),
-    /// At this virtual time since the world began.
-    AtTime(Duration),
-    /// After this many more polls of tasks.
-    AfterPolls(u64),
 }
 
 /// Why a run failed.
@@ -254,14 +243,7 @@ impl World {
         future: impl Future<Output = T>,
         point: CrashPoint,
     ) -> Result<Option<T>, Failure> {
-        let mut cut = Cut::NEVER;
-        match point {
-            CrashPoint::AfterIos(count) => cut.io_count = self.io_count().saturating_add(count),
-            CrashPoint::AtTime(time) => cut.now = nanos(time),
-            CrashPoint::AfterPolls(count) => {
-                cut.poll_count = self.poll_count().saturating_add(count);
-            }
-        }
+        let cut = Cut::at(point, &self.shared.state.borrow());
         self.run_to(future, &cut)
     }
 
@@ -351,12 +333,24 @@ impl World {
 
     /// Makes one call fail.
     pub fn add_script(&self, script: Script) {
-        self.shared
-            .state
-            .borrow_mut()
-            .disk
-            .faults
-            .add_script(script);
+        let mut state = self.shared.state.borrow_mut();
+        state.disk.faults.add_script(script, false);
+    }
+
+    /// Makes one call fail and every later one that matches, until the scripts are cleared.
+    pub fn add_lasting_script(&self, script: Script) {
+        let mut state = self.shared.state.borrow_mut();
+        state.disk.faults.add_script(script, true);
+    }
+
+    /// Ends all scripts: what failed by them works again.
+    pub fn clear_scripts(&self) {
+        self.shared.state.borrow_mut().disk.faults.clear_scripts();
+    }
+
+    /// The calls that scripts made fail, oldest first; of very many the first.
+    pub fn strikes(&self) -> Vec<Strike> {
+        self.shared.state.borrow().disk.faults.strikes().to_vec()
     }
 
     /// Changes the size of the disk; `None` gives all space back.
@@ -366,6 +360,12 @@ impl World {
             returns_at: None,
         });
         self.shared.state.borrow_mut().disk.faults.config.space = space;
+    }
+
+    /// When a limit to the size of the disk ends, if there is one that does.
+    pub fn space_returns_at(&self) -> Option<Duration> {
+        let state = self.shared.state.borrow();
+        state.disk.faults.config.space?.returns_at
     }
 
     /// Stops all tasks of one shard for a while.

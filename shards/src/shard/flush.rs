@@ -50,6 +50,9 @@ impl<E: Env> Shard<E> {
         let flush = async move {
             shard.contain(shard.flush_sealed()).await;
             shard.0.flushing.set(shard.0.flushing.get() - 1);
+            if planted!("lose_flush_wake") {
+                return;
+            }
             shard.0.flush_ended.occur();
             // Last, as they may fill the next memtable and start its flush.
             shard.contain(async { shard.resume_deferred() }).await;
@@ -75,6 +78,9 @@ impl<E: Env> Shard<E> {
             };
             if self.0.wal.poisoned().is_some() {
                 return;
+            }
+            if planted!("discard_failed_flush") {
+                self.0.sealed.replace(None);
             }
             let unreadable = error.is_unreadable();
             strikes += u32::from(!unreadable && !error.is_no_space());
@@ -142,7 +148,7 @@ impl<E: Env> Shard<E> {
             return self.check_poison();
         }
         let current = inner.superblock.current();
-        let checkpoint = Checkpoint {
+        let mut checkpoint = Checkpoint {
             marks: Marks {
                 checkpoint: sealed.checkpoint,
                 checkpoint_hash: sealed.checkpoint_hash,
@@ -151,6 +157,13 @@ impl<E: Env> Shard<E> {
             newest: newest.max(current.newest),
             tree: *update.state(),
         };
+        if planted!("checkpoint_read_late") {
+            let marks = &mut checkpoint.marks;
+            (marks.checkpoint, marks.checkpoint_hash) = inner.wal.checkpoint_candidate();
+        }
+        if planted!("truncate_before_superblock") {
+            inner.wal.truncate(sealed.checkpoint).await?;
+        }
         if let Err(error) = inner.superblock.write(&inner.env, checkpoint).await {
             // Either generation may count at the next open: neither tree may be given up.
             self.fail(&format!("superblock: {error}"));

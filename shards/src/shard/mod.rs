@@ -159,8 +159,15 @@ pub(crate) fn directory(root: &Path, shard: ShardId) -> PathBuf {
     root.join(format!("shard-{:03}", shard.0))
 }
 
+/// The shard whose directory has this name.
+pub(crate) fn shard_of_directory(name: &str) -> Option<ShardId> {
+    let number = name.strip_prefix("shard-")?.parse().ok()?;
+    let shard = ShardId(number);
+    (directory(Path::new(""), shard).as_os_str() == name).then_some(shard)
+}
+
 /// The name of the tree's file in a shard's directory.
-const TREE_FILE_NAME: &str = "tree";
+pub(crate) const TREE_FILE_NAME: &str = "tree";
 
 impl<E: Env> Shard<E> {
     /// Which shard it is.

@@ -146,6 +146,7 @@ impl<E: Env> Shard<E> {
             });
             match found {
                 Ok(Probe::Known(answer)) => {
+                    hold = hold.filter(|_| !planted!("multi_get_holds_last"));
                     hold = hold.max(answer.hold);
                     values.push(answer.value);
                 }
@@ -184,6 +185,7 @@ impl<E: Env> Shard<E> {
             .borrow()
             .as_ref()
             .map(|sealed| Rc::clone(&sealed.table));
+        let sealed = sealed.filter(|_| !planted!("scan_skips_sealed"));
         let memtables = std::iter::once(active).chain(sealed).collect();
         ReadView {
             memtables,
@@ -218,6 +220,7 @@ impl<E: Env> Shard<E> {
 
     /// Gives an answer once everything up to `hold` is durable, which is mostly at once.
     pub(super) fn show(&self, hold: Option<Timestamp>, answer: impl FnOnce(Result<()>) + 'static) {
+        let hold = hold.filter(|_| !planted!("show_before_durable"));
         match hold.and_then(|timestamp| self.0.wal.pending(timestamp)) {
             None => answer(Ok(())),
             Some(lsn) => self.0.wal.when_durable(lsn, Waiter::Held(Box::new(answer))),

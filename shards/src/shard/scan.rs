@@ -188,6 +188,10 @@ impl<E: Env> Shard<E> {
             return;
         }
         scan.at = Some(at);
+        if planted!("scan_refreshes_view") {
+            scan.view = self.read_view();
+            scan.cursor = self.0.tree.cursor(&scan.view.tree);
+        }
         let shard = self.clone();
         self.spawn_counted(async move {
             let page = shard.read_page(&mut scan, at, rows_max).await;
@@ -300,7 +304,7 @@ fn newest_in_memory<'a>(
     for table in memory {
         while let Some(entry) = table.next_if(|entry| entry.key == key) {
             let better = newest.is_none_or(|newest| newest.timestamp < entry.timestamp);
-            if entry.timestamp <= at && better {
+            if (entry.timestamp <= at || planted!("scan_ignores_snapshot")) && better {
                 newest = Some(entry);
             }
         }

@@ -102,7 +102,7 @@ impl<E: Env> Shard<E> {
         let shard = self.clone();
         let room = async move {
             let watch = async {
-                while shard.0.wal.wait_for_room().await {
+                while shard.0.wal.wait_for_room().await && !planted!("lose_room_wake") {
                     if let Some(error) = shard.0.wal.take_shortage() {
                         shard.note_no_space(&error);
                     }

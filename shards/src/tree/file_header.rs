@@ -21,7 +21,7 @@ use lightning_io::to_u32;
 use super::address::UNIT_BYTES;
 use super::page::{PAGE_BYTES_MIN, PAGE_BYTES_TARGET_MAX};
 use super::wire::{put, u16_at, u32_at, usize_at};
-use crate::{Error, FileOwner, Result};
+use crate::{DatabaseId, Error, FileOwner, Result, ShardId};
 
 const MAGIC: usize = 0;
 const CHECKSUM: usize = MAGIC + 8;
@@ -93,10 +93,23 @@ pub(super) fn decode(unit: &[u8], owner: FileOwner, path: &Path) -> Result<usize
     Ok(page_bytes)
 }
 
+/// Whose a file is, as a header unit states it whose checksum holds.
+pub(super) fn owner(unit: &[u8]) -> Option<FileOwner> {
+    if unit.len() < UNIT_BYTES
+        || unit[MAGIC..CHECKSUM] != MAGIC_VALUE
+        || crc32fast::hash(&unit[VERSION..UNIT_BYTES]) != u32_at(unit, CHECKSUM)
+    {
+        return None;
+    }
+    let mut database = DatabaseId([0; 16]);
+    database.0.copy_from_slice(&unit[DATABASE..SHARD]);
+    let shard = ShardId(u16_at(unit, SHARD));
+    Some(FileOwner { database, shard })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DatabaseId, ShardId};
 
     const OWNER: FileOwner = FileOwner {
         database: DatabaseId([7; 16]),
@@ -117,6 +130,7 @@ mod tests {
     fn a_header_survives_and_has_the_documented_bytes() {
         let unit = header();
         assert_eq!(read(&unit), Ok(16384));
+        assert_eq!(owner(&unit), Some(OWNER));
         assert_eq!(&unit[..8], b"LDBTREE\0");
         assert_eq!(unit[12..16], [1, 0, 0, 0]);
         assert_eq!(unit[16..32], [7; 16]);
@@ -134,6 +148,7 @@ mod tests {
             let mut bad = unit.clone();
             bad[at] ^= 1 << (at % 8);
             assert!(matches!(read(&bad), Err(Error::Corruption(_))), "byte {at}");
+            assert_eq!(owner(&bad), None, "byte {at}");
         }
     }
 

@@ -339,11 +339,11 @@ impl Level {
 
     /// The key at which a page of the first `count` items ends and the next begins.
     fn boundary(&self, count: usize) -> &[u8] {
-        let next = self.items.key(count);
-        if self.number == 0 {
-            separator(self.items.key(count - 1), next)
-        } else {
-            next
+        let (last, next) = (self.items.key(count - 1), self.items.key(count));
+        match self.number {
+            0 if planted!("separator_off_by_one") => last,
+            0 => separator(last, next),
+            _ => next,
         }
     }
 

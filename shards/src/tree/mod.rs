@@ -6,8 +6,8 @@
 //!
 //! From the disk upwards: where things are (`address`, `file_header`, `state`), what they are
 //! (`page`, `leaf`, `inner`, `blob`), which units are taken (`space`, `versions`), reading and
-//! writing (`store`, `writer`), and the tree itself (`tree`, `lookup`, `cursor`, `level`, `update`,
-//! `verify`).
+//! writing (`store`, `writer`), the tree itself (`tree`, `lookup`, `cursor`, `level`, `update`), and
+//! reading all of it whatever its state (`walk`, `verify`, `reader`).
 
 mod address;
 mod blob;
@@ -20,6 +20,7 @@ mod level;
 mod lookup;
 mod open_leaf;
 mod page;
+mod reader;
 mod space;
 mod state;
 mod store;
@@ -33,6 +34,7 @@ mod tree;
 mod update;
 mod verify;
 mod versions;
+mod walk;
 mod wire;
 mod writer;
 
@@ -40,6 +42,8 @@ pub(crate) use address::PageRef;
 pub(crate) use cursor::TreeCursor;
 pub(crate) use lookup::{Lookup, TreeValue};
 pub(crate) use page::Page;
+pub(crate) use reader::{TreeReader, large_value_extent};
 pub(crate) use state::TreeState;
 pub(crate) use tree::{Tree, TreeConfig};
 pub(crate) use versions::TreeView;
+pub(crate) use walk::WalkStep;

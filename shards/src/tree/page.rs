@@ -230,6 +230,20 @@ impl Page {
         Self::parse(bytes)
     }
 
+    /// What the first bytes of a unit say of the page that begins there: a reference to it, and its
+    /// level. Nothing of it is proven before the page was opened by that reference.
+    pub(super) fn claim(unit: &[u8]) -> Option<(PageRef, u8)> {
+        if unit.len() < HEADER_BYTES || u32_at(unit, MAGIC) != MAGIC_VALUE {
+            return None;
+        }
+        let reference = PageRef {
+            unit: u64_at(unit, UNIT),
+            len_bytes: u32_at(unit, LEN_BYTES),
+            checksum: u32_at(unit, CHECKSUM),
+        };
+        Some((reference, unit[LEVEL]))
+    }
+
     /// Takes a page that was built here and may not be sealed yet.
     ///
     /// # Errors
@@ -324,11 +338,14 @@ fn check_identity(page: &[u8], owner: FileOwner, reference: PageRef) -> Result<(
         return Err(format!("a page of {} bytes", page.len()));
     }
     let (found, stored) = (crc32fast::hash(&page[MAGIC..]), u32_at(page, CHECKSUM));
-    if found != stored {
+    if found != stored && !planted!("ignore_page_checksum") {
         return Err(format!(
             "page checksum is {found:08x}, the page says {stored:08x} and its parent {:08x}",
             reference.checksum
         ));
+    }
+    if planted!("ignore_page_identity") {
+        return Ok(());
     }
     let magic = u32_at(page, MAGIC);
     if magic != MAGIC_VALUE {
@@ -354,7 +371,7 @@ fn check_identity(page: &[u8], owner: FileOwner, reference: PageRef) -> Result<(
             reference.len_bytes
         ));
     }
-    if stored != reference.checksum {
+    if stored != reference.checksum && !planted!("ignore_page_version") {
         return Err(format!(
             "stale: an older page is there; checksum {stored:08x}, its parent expects {:08x}",
             reference.checksum

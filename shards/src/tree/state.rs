@@ -70,6 +70,12 @@ impl TreeState {
         self.height
     }
 
+    /// Where the space map begins in the file.
+    #[cfg(test)]
+    pub(crate) fn space_map_offset(&self) -> u64 {
+        super::address::offset_of(self.space_map.unit)
+    }
+
     /// Writes the state into its place in a superblock.
     pub(crate) fn encode(&self, bytes: &mut [u8; Self::BYTES]) {
         bytes.fill(0);

@@ -162,6 +162,18 @@ impl<E: Env> Store<E> {
         Ok(read_retrying(&self.file, offset, len, again).await?)
     }
 
+    /// Makes everything that was written durable.
+    pub(super) async fn sync(&self) -> Result<()> {
+        if planted!("skip_tree_sync") {
+            return Ok(());
+        }
+        let mut synced = self.file.sync().await;
+        if planted!("retry_failed_sync") && synced.is_err() {
+            synced = self.file.sync().await;
+        }
+        Ok(synced?)
+    }
+
     /// Takes a run of units, making the file longer if it has none.
     pub(super) async fn allocate(&self, units: u64) -> Result<Extent> {
         loop {

@@ -21,7 +21,7 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
-use lightning_io::{Env, File};
+use lightning_io::Env;
 
 use super::address::PageRef;
 use super::blob::{BlobKind, BlobRef};
@@ -132,7 +132,7 @@ impl<'a, E: Env> Update<'a, E> {
             file_units: self.shared.store.space.borrow().file_units(),
             height,
         };
-        self.shared.store.file.sync().await?;
+        self.shared.store.sync().await?;
         Ok(state)
     }
 
@@ -254,7 +254,7 @@ impl<'a, E: Env> Update<'a, E> {
                 source.advance();
                 continue;
             }
-            if order == Ordering::Equal {
+            if order == Ordering::Equal && !(new.is_tombstone() && planted!("drop_tombstone")) {
                 let old = leaf.entry().expect("an entry was compared");
                 if old.timestamp > new.timestamp {
                     // The tree is ahead of this version: a batch that is applied a second time.

@@ -1,10 +1,8 @@
 //! Reading everything that a view reaches, from disk, and proving that it is a tree.
 //!
-//! Checked are: the file header; of every page checksum, identity, structure, order within, level,
-//! and fences equal to the bounds that the parent states, which together give the order across
-//! pages; every large value; that no unit is owned twice; that the space map of the view says
-//! exactly what was reached; that the allocator in memory says so too, but for what waits for
-//! older views; and the counts of the state.
+//! Checked are: the file header; of every page what a `walk` checks; every large value; that no
+//! unit is owned twice; that the space map of the view says exactly what was reached; that the
+//! allocator in memory says so too, but for what waits for older views; and the counts of the state.
 //!
 //! Damage does not end the walk: it is noted, and what lies below a damaged page is left out.
 
@@ -16,10 +14,11 @@ use super::address::{Extent, PageRef, UNIT_BYTES, offset_of};
 use super::blob::{BlobKind, BlobRef};
 use super::file_header;
 use super::leaf::LeafEntry;
-use super::page::{Fences, Page};
+use super::page::Page;
 use super::space::Bitmap;
 use super::tree::{Tree, read_space_map};
 use super::versions::TreeView;
+use super::walk::{Walk, WalkStep};
 use crate::{Corruption, Entry, EntryFlags, Error, KeyRange, Place, Result};
 
 /// Damages that a report lists one by one; more are counted.
@@ -56,7 +55,7 @@ impl TreeReport {
     }
 }
 
-struct Walk<'a, E: Env> {
+struct Check<'a, E: Env> {
     tree: &'a Tree<E>,
     view: &'a TreeView,
     visit: &'a mut dyn FnMut(Entry<'_>),
@@ -64,7 +63,6 @@ struct Walk<'a, E: Env> {
     reached: Bitmap,
     /// The units that `reached` has room for.
     file_units: u64,
-    path: Vec<(Rc<Page>, usize)>,
 }
 
 impl<E: Env> Tree<E> {
@@ -80,17 +78,16 @@ impl<E: Env> Tree<E> {
     ) -> Result<TreeReport> {
         self.reclaim();
         let file_units = self.shared.store.space.borrow().file_units();
-        let walk = Walk {
+        let check = Check {
             tree: self,
             view,
             visit,
             report: TreeReport::default(),
             reached: Bitmap::new(file_units),
             file_units,
-            path: Vec::new(),
         };
         // In a box: a walk is long, its future large.
-        Ok(Box::pin(walk.run()).await)
+        Ok(Box::pin(check.run()).await)
     }
 
     /// The units that the current tree needs, as the allocator has them; `None` when the view is
@@ -112,26 +109,27 @@ impl<E: Env> Tree<E> {
     }
 }
 
-impl<E: Env> Walk<'_, E> {
+impl<E: Env> Check<'_, E> {
     async fn run(mut self) -> TreeReport {
         let allocated = self.tree.allocated(self.view);
         self.check_header().await;
         self.own(Extent { unit: 0, units: 1 }, None);
-        let state = *self.view.state();
-        if state.height > 0 {
-            self.page(state.root, state.height - 1, None).await;
-        }
-        while let Some((page, index)) = self.path.last_mut() {
-            let (parent, at) = (Rc::clone(page), *index);
-            *index += 1;
-            if at == parent.inner().count() {
-                self.path.pop();
-                continue;
+        let store = Rc::clone(&self.tree.shared.store);
+        let mut walk = Walk::new(&store, self.view.state(), b"");
+        while let Some(step) = walk.next().await {
+            match step {
+                WalkStep::Page(reference, page) => {
+                    if !self.page(reference, &page).await && page.level() > 0 {
+                        walk.skip_below();
+                    }
+                }
+                WalkStep::Damage {
+                    reference,
+                    error,
+                    keys,
+                } => self.note(reference.unit, error, Some(keys)),
             }
-            let child = parent.inner().child(at);
-            self.page(child, parent.level() - 1, Some((&parent, at)))
-                .await;
-            self.tree.shared.store.env.yield_if_needed().await;
+            store.env.yield_if_needed().await;
         }
         self.check_space(allocated).await;
         self.check_counts();
@@ -148,22 +146,19 @@ impl<E: Env> Walk<'_, E> {
         }
     }
 
-    /// Reads one page, checks it, and goes down or visits its entries.
-    async fn page(&mut self, reference: PageRef, level: u8, parent: Option<(&Rc<Page>, usize)>) {
-        let keys = parent.map_or((None, None), |(page, at)| page.inner().key_range(at));
-        let page = match self.read(reference, level, &keys).await {
-            Ok(page) => page,
-            Err(error) => return self.note(reference.unit, error, Some(keys)),
-        };
+    /// Counts a page and visits its entries; `false` when its units are somebody else's.
+    async fn page(&mut self, reference: PageRef, page: &Page) -> bool {
+        let fences = page.fences();
+        let lower = (!fences.lower.is_empty()).then(|| fences.lower.to_vec());
+        let keys = (lower, fences.upper.map(<[u8]>::to_vec));
         if !self.own(reference.extent(), Some(&keys)) {
-            return;
+            return false;
         }
         self.report.bytes += reference.extent().bytes();
-        let page = Rc::new(page);
-        if level == 0 {
+        if page.level() == 0 {
             self.report.leaves += 1;
-            self.leaf(reference, &page).await;
-            return;
+            self.leaf(reference, page).await;
+            return true;
         }
         self.report.inner_pages += 1;
         let children = page.inner().count();
@@ -171,29 +166,10 @@ impl<E: Env> Walk<'_, E> {
         if fewest == 0 || children < fewest {
             self.report.children_min = children;
         }
-        self.path.push((page, 0));
+        true
     }
 
-    /// Reads a page from disk, past the cache.
-    async fn read(&self, reference: PageRef, level: u8, keys: &KeyRange) -> Result<Page> {
-        let store = &self.tree.shared.store;
-        let page = store.read_page(reference, level).await?;
-        let expected = Fences {
-            lower: keys.0.as_deref().unwrap_or_default(),
-            upper: keys.1.as_deref(),
-        };
-        if page.fences() != expected {
-            return Err(store.damage(
-                reference.unit,
-                "the fences of the page are not the bounds that its parent gives it",
-            ));
-        }
-        page.check_order()
-            .map_err(|what| store.damage(reference.unit, what))?;
-        Ok(page)
-    }
-
-    async fn leaf(&mut self, reference: PageRef, page: &Rc<Page>) {
+    async fn leaf(&mut self, reference: PageRef, page: &Page) {
         let mut key = Vec::new();
         let mut previous: Option<Vec<u8>> = None;
         for index in 0..page.leaf().count() {

@@ -104,6 +104,9 @@ impl<E: Env> Writer<E> {
     pub(super) fn free_page(&mut self, page: PageRef) -> Result<()> {
         self.check_taken(page.extent())?;
         self.freed_bytes += page.extent().bytes();
+        if planted!("free_before_publish") {
+            self.store.space.borrow_mut().release(page.extent());
+        }
         self.freed.pages.push(page);
         Ok(())
     }
@@ -111,6 +114,9 @@ impl<E: Env> Writer<E> {
     /// Notes that the new tree does without a large value.
     pub(super) fn free_value(&mut self, value: BlobRef) -> Result<()> {
         self.freed_bytes += value.extent().bytes();
+        if planted!("leak_value_units") {
+            return Ok(());
+        }
         self.free_blob(value)
     }
 

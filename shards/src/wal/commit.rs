@@ -126,7 +126,8 @@ impl Ops {
         let mut parts: BTreeMap<ShardId, Self> = BTreeMap::new();
         for op in self.ops() {
             let op = op.expect("operations were encoded by this build");
-            let part = parts.entry(router.shard_of(op.key)).or_default();
+            let routed = &op.key[usize::from(planted!("split_by_part_of_key"))..];
+            let part = parts.entry(router.shard_of(routed)).or_default();
             part.push_stored(op.flags, op.key, op.value);
         }
         parts.into_iter().collect()
@@ -165,7 +166,8 @@ impl Ops {
         Ok(())
     }
 
-    fn push_stored(&mut self, flags: EntryFlags, stored_key: &[u8], value: &[u8]) {
+    /// Adds an operation whose stored key and value are known to keep their bounds.
+    pub(crate) fn push_stored(&mut self, flags: EntryFlags, stored_key: &[u8], value: &[u8]) {
         self.push_header(
             flags,
             stored_key.len() - StorageKey::PREFIX_BYTES,

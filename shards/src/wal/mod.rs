@@ -29,8 +29,11 @@ mod state;
 mod writer;
 
 pub use commit::Ops;
-pub(crate) use commit::{CommitKind, check_key};
+pub(crate) use commit::{Commit, CommitKind, check_key, decode as decode_commit};
 pub(crate) use log::{Offer, Settle, Wal, WalConfig};
-pub(crate) use reader::{LogEnd, Marks, Replay};
-pub(crate) use record::RecordHash;
-pub(crate) use segments::Segments;
+pub(crate) use reader::{LogEnd, Marks, RecordReader, Replay, Step};
+#[cfg(test)]
+pub(crate) use record::RecordKind;
+pub(crate) use record::{RecordHash, RecordHeader};
+pub(crate) use segment::{HeaderCopy, SEGMENT_BYTES_MIN, SegmentFile, SegmentHeader};
+pub(crate) use segments::{Segment, Segments, file_number};

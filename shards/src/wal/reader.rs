@@ -155,6 +155,9 @@ impl<E: Env> RecordReader<E> {
                 && record.shard == header.owner.shard
             {
                 durable = durable.max(record.durable);
+                if planted!("torn_tail_is_rot") {
+                    durable = record.lsn;
+                }
             }
             offset += to_u64(BLOCK_BYTES);
             self.env.yield_if_needed().await;
@@ -162,8 +165,39 @@ impl<E: Env> RecordReader<E> {
         Ok(durable)
     }
 
+    /// Goes on at the next sound record of this use of the segment, from the reader's place on, whose
+    /// LSN is not below the expected one: for those who read what damage has left. Whether anything
+    /// was behind the place, and the highest LSN that a record there calls durable.
+    pub(crate) async fn resync(&mut self) -> Result<(bool, Lsn)> {
+        let segment = self.segment.header;
+        let mut durable = Lsn::default();
+        while self.offset < segment.records_end() {
+            let at = self.load(BLOCK_BYTES).await?;
+            if let Ok((header, payload_bytes, _)) = RecordHeader::decode(&self.window()[at..])
+                && (header.epoch, header.shard) == (segment.epoch, segment.owner.shard)
+                && (self.expected..Lsn(u64::MAX)).contains(&header.lsn)
+            {
+                durable = durable.max(header.durable);
+                let bytes = record_bytes(to_usize(u64::from(payload_bytes)));
+                if to_u64(bytes) <= segment.records_end() - self.offset {
+                    let at = self.load(bytes).await?;
+                    if RecordHeader::open(&self.window()[at..at + bytes]).is_ok() {
+                        (self.expected, self.previous) = (header.lsn, header.previous);
+                        return Ok((true, durable));
+                    }
+                }
+            }
+            self.offset += to_u64(BLOCK_BYTES);
+            self.env.yield_if_needed().await;
+        }
+        Ok((false, durable))
+    }
+
     fn misfit(&self, header: &RecordHeader) -> Option<String> {
         let expected = &self.segment.header;
+        if planted!("replay_stale_tail") {
+            return None;
+        }
         if header.epoch != expected.epoch || header.shard != expected.owner.shard {
             return Some("a record of an earlier use of the segment".to_owned());
         }
@@ -276,7 +310,8 @@ impl<E: Env> Replay<E> {
                 continue;
             }
             match self.reader.step().await? {
-                Step::Record(header) if header.lsn <= self.marks.checkpoint => {}
+                Step::Record(header)
+                    if header.lsn <= self.marks.checkpoint && !planted!("replay_stale_tail") => {}
                 Step::Record(header) => return Ok(Some(header)),
                 Step::Bad(what) => {
                     self.judge_tail(&what).await?;
@@ -293,7 +328,10 @@ impl<E: Env> Replay<E> {
     pub(crate) fn commits(&self) -> impl Iterator<Item = Result<Commit<'_>>> {
         let mut payload = self.reader.payload();
         std::iter::from_fn(move || {
-            let commit = commit::decode(&mut payload);
+            let mut commit = commit::decode(&mut payload);
+            if planted!("cut_record_replayed") && commit.is_err() {
+                commit = Ok(None);
+            }
             if commit.is_err() {
                 payload = &[];
             }
@@ -335,7 +373,9 @@ impl<E: Env> Replay<E> {
     /// Ends the replay: every segment that was trusted is synced, and those that lie wholly below
     /// `checkpoint`, which is durable, wait to be used again.
     pub(crate) async fn finish(mut self, checkpoint: Lsn) -> Result<LogEnd<E>> {
-        self.sync().await?;
+        if !planted!("skip_replay_sync") {
+            self.sync().await?;
+        }
         for surplus in self.segments.release(checkpoint) {
             let path = surplus.path().to_path_buf();
             drop(surplus);
@@ -402,7 +442,7 @@ impl<E: Env> Replay<E> {
             .durable
             .max(behind)
             .max(later.unwrap_or_default());
-        if missing <= durable {
+        if missing <= durable && !planted!("rot_is_torn_tail") {
             let what = format!(
                 "record {missing} is missing or damaged ({what}), but everything up to record \
                  {durable} was durable; opening would lose those commits"

@@ -173,6 +173,11 @@ impl RecordHeader {
         ))
     }
 
+    /// Whether bytes begin like a record, sound or not.
+    pub(crate) fn has_magic(bytes: &[u8]) -> bool {
+        bytes.starts_with(&MAGIC_BYTES)
+    }
+
     /// Reads a whole record: its header, its payload and its hash.
     ///
     /// `bytes` begins at the record and may go on behind it.
@@ -184,7 +189,9 @@ impl RecordHeader {
             .get(HEADER_BYTES..end)
             .ok_or(RecordError::Length { payload_bytes })?;
         let found = crc32fast::hash(rest);
-        if found != expected {
+        let unchecked = planted!("ignore_record_checksum");
+        let taken_as_cut = planted!("cut_record_replayed");
+        if found != expected && !unchecked && !taken_as_cut {
             return Err(RecordError::Payload { expected, found });
         }
         let payload = &bytes[HEADER_BYTES..payload_end];

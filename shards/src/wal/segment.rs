@@ -124,6 +124,9 @@ pub(crate) struct SegmentFile<F> {
     pub(crate) length: u64,
 }
 
+/// A place where a header lies, and what is there.
+pub(crate) type HeaderCopy = (u64, std::result::Result<SegmentHeader, BlockError>);
+
 /// What reading a file's two headers gave.
 #[derive(Debug)]
 pub(crate) enum Headers {
@@ -160,7 +163,9 @@ impl<F: File> SegmentFile<F> {
         }
         file.sync().await?;
         let directory: PathBuf = path.parent().map(Path::to_path_buf).unwrap_or_default();
-        env.sync_dir(&directory).await?;
+        if !planted!("lose_segment_dir_sync") {
+            env.sync_dir(&directory).await?;
+        }
         Ok(Self { file, length })
     }
 
@@ -180,7 +185,7 @@ impl<F: File> SegmentFile<F> {
         header: &SegmentHeader,
     ) -> Result<()> {
         assert_eq!(header.length, self.length);
-        for copy in header.copies() {
+        for &copy in &header.copies()[usize::from(planted!("one_segment_header"))..] {
             self.write_header(env, header, copy).await?;
         }
         Ok(())
@@ -199,6 +204,28 @@ impl<F: File> SegmentFile<F> {
         Ok(())
     }
 
+    /// Reads the places where the headers lie, as far as the file has them; each with its offset.
+    ///
+    /// A copy that is not sound, or not `owner`'s where that is known, is read twice.
+    pub(crate) async fn read_copies(&self, owner: Option<FileOwner>) -> Result<Vec<HeaderCopy>> {
+        let block = to_u64(BLOCK_BYTES);
+        let last = self.length / block * block;
+        let is_good = |found: &std::result::Result<SegmentHeader, BlockError>| {
+            let found = found.as_ref().ok();
+            found.is_some_and(|found| owner.is_none_or(|owner| found.owner == owner))
+        };
+        let mut copies = Vec::new();
+        for (copy, offset) in [(0, Some(0)), (1, last.checked_sub(block))] {
+            if let Some(offset) = offset.filter(|offset| offset + block <= last) {
+                let judge = |block: &[u8]| SegmentHeader::decode(block, copy);
+                let place = (offset, BLOCK_BYTES);
+                let found = read_judged(&self.file, place, judge, is_good).await?;
+                copies.push((offset, found));
+            }
+        }
+        Ok(copies)
+    }
+
     /// Reads the headers and picks the one that counts.
     ///
     /// What would free the file or hide its newest use is read twice: a copy that is not sound, and
@@ -208,13 +235,13 @@ impl<F: File> SegmentFile<F> {
             // Creation was cut short: a file in use has had its whole length synced first.
             return Ok(Headers::Unused);
         }
-        let mut copies = self.read_copies(owner).await?;
-        if copies[0] != copies[1] {
-            copies = self.read_copies(owner).await?;
+        let mut copies = self.read_copies(Some(owner)).await?;
+        if copies.windows(2).any(|pair| pair[0].1 != pair[1].1) {
+            copies = self.read_copies(Some(owner)).await?;
         }
         let mut best: Option<SegmentHeader> = None;
         let mut reason = Headers::Unused;
-        for copy in copies {
+        for (_, copy) in copies {
             match copy {
                 Ok(header) if header.owner != owner => reason = Headers::Foreign(header.owner),
                 Ok(header) if header.length != self.length => {
@@ -230,26 +257,7 @@ impl<F: File> SegmentFile<F> {
         }
         Ok(best.map_or(reason, Headers::Sound))
     }
-
-    async fn read_copies(&self, owner: FileOwner) -> Result<[Copy; 2]> {
-        let first = self.read_copy(owner, (0, 0)).await?;
-        if self.length < SEGMENT_BYTES_MIN || !self.length.is_multiple_of(to_u64(BLOCK_BYTES)) {
-            // It is not as long as any segment is made.
-            return Ok([first.clone(), first]);
-        }
-        let end = self.length - to_u64(BLOCK_BYTES);
-        Ok([first, self.read_copy(owner, (1, end)).await?])
-    }
-
-    async fn read_copy(&self, owner: FileOwner, (copy, offset): (u8, u64)) -> Result<Copy> {
-        let judge = |block: &[u8]| SegmentHeader::decode(block, copy);
-        let is_good = |found: &Copy| found.as_ref().is_ok_and(|found| found.owner == owner);
-        Ok(read_judged(&self.file, (offset, BLOCK_BYTES), judge, is_good).await?)
-    }
 }
-
-/// What stands where a copy of the header belongs.
-type Copy = std::result::Result<SegmentHeader, BlockError>;
 
 #[cfg(test)]
 mod tests {

@@ -200,7 +200,7 @@ impl<E: Env> Segments<E> {
         durable: Lsn,
     ) -> SegmentHeader {
         let segment = self.next_segment;
-        self.next_segment = SegmentId(segment.0 + 1);
+        self.next_segment = SegmentId(segment.0 + u64::from(!planted!("reuse_segment_number")));
         let epoch = self.env.random_u64();
         SegmentHeader {
             owner: self.owner,
@@ -232,6 +232,7 @@ impl<E: Env> Segments<E> {
     ///
     /// Files that are not kept for another use are returned, to be removed.
     pub(crate) fn release(&mut self, checkpoint: Lsn) -> Vec<E::File> {
+        let checkpoint = Lsn(checkpoint.0 + u64::from(planted!("release_segment_early")));
         while self.live.len() > 1 && self.live[1].header.base <= checkpoint.next() {
             if let Some(old) = self.live.pop_front() {
                 self.free.push(SegmentFile {
@@ -247,7 +248,8 @@ impl<E: Env> Segments<E> {
     }
 }
 
-fn file_number(name: &str) -> Option<u64> {
+/// The number in the name of a segment's file; `None` for other files.
+pub(crate) fn file_number(name: &str) -> Option<u64> {
     let digits = name.strip_prefix(NAME_PREFIX)?;
     digits
         .bytes()

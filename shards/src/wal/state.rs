@@ -1,4 +1,5 @@
-//! What a log is at a moment: its segments, the group that fills, what is durable, who waits.
+//! What a log is at a moment: its segments, the group that fills, what is durable, who waits; and
+//! what its writer does next, decided from that alone.
 
 use std::collections::VecDeque;
 
@@ -12,7 +13,7 @@ use super::segment::SegmentFile;
 use super::segments::Segments;
 use crate::{Error, Lsn, ShardId, Timestamp};
 
-/// What the writer task has to do next.
+/// The writer's next step.
 pub(super) enum Todo {
     Write,
     Mark,
@@ -135,6 +136,7 @@ impl<E: Env, W> State<E, W> {
         }
     }
 
+    /// The next step, as things stand.
     pub(super) fn todo(&self) -> Todo {
         if self.poisoned.is_some() {
             return Todo::Stop;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod creation;
 mod damage;
 mod hooks;
 mod misreads;

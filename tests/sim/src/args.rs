@@ -7,11 +7,15 @@ use crate::faults::FaultSet;
 /// How the command is called.
 pub const USAGE: &str = "\
 usage: lightning-sim --seeds A..B [--faults none|all|F5,F10,..] [--shrink] [--trace]
+       cargo planted [BUG..]
 
   --seeds A..B   run the seeds from A up to, not including, B; A alone is one seed
   --faults SET   faults besides crashes: none (the default), all, or a list of names
   --shrink       look for the smallest run in which a violating seed still fails
-  --trace        print the last events of a violating run";
+  --trace        print the last events of a violating run
+
+  cargo planted  build all planted bugs in, and look for each in up to 1000 seeds, or for those
+                 that are named; one alone, to look at: RUSTFLAGS='--cfg planted=\"BUG\"'";
 
 /// What the command is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,62 +1,291 @@
-//! Which errors the faults of a run explain. Every other one is a violation.
+//! Which errors and losses the faults of a run explain. Every other one is a violation.
+//!
+//! # Algorithm
+//! A fault excuses nothing by having struck somewhere: what counts is the ledger of damages, entry
+//! by entry. An error of an operation is explained by an entry for that file and that operation; a
+//! report of damage by an entry for the file that it names, or for one that says what that file
+//! must hold; a poisoned shard by a write or a sync of its files that failed in this life.
+//!
+//! What no fault excuses is not asked here: wrong values, invented keys, panics, hangs.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
-use lightning_io::sim::{Damage, Fault};
-use lightning_io::{IoError, IoErrorKind};
-use lightning_shards::Error;
+use lightning_io::sim::{Damage, Fault, World};
+use lightning_io::{IoError, IoErrorKind, IoOp};
+use lightning_shards::{Corruption, Error};
 
-/// Says why an error is not explained by what struck; `None` when it is.
-pub(crate) fn explains(
-    fired: &BTreeMap<Fault, u64>,
-    damage: &[Damage],
-    error: &Error,
-) -> Option<String> {
-    if error.to_string().contains("panicked") {
-        return Some("a task panicked".to_owned());
-    }
-    let any = |faults: &[Fault]| faults.iter().any(|fault| fired.contains_key(fault));
-    let explained = match error {
-        Error::Busy { .. } => true,
-        Error::NoSpace { .. } => any(&[Fault::NoSpace]),
-        Error::Io(error) => explains_io(&any, error),
-        Error::Corruption(_) => {
-            !damage.is_empty() || any(&[Fault::StaleRead, Fault::MisdirectedRead, Fault::ShortRead])
-        }
-        // What poisoned the shard was one of these.
-        Error::Poisoned { .. } | Error::MaybeCommitted { .. } | Error::Closed => {
-            any(&WRITE_FAULTS) || any(&READ_FAULTS) || !damage.is_empty()
-        }
-        _ => false,
-    };
-    (!explained).then(|| "no fault that struck explains it".to_owned())
+use crate::database::ROOT;
+
+/// What struck a world, and what was damaged on its disk by then.
+#[derive(Debug)]
+pub(crate) struct Evidence {
+    fired: BTreeMap<Fault, u64>,
+    /// Every damage that was live when this world began, or that struck in it.
+    damage: Vec<Entry>,
 }
 
-const WRITE_FAULTS: [Fault; 6] = [
+/// The ledger of a world when it begins.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Inherited {
+    live: Vec<bool>,
+}
+
+impl Inherited {
+    /// Takes note of what is damaged.
+    pub(crate) fn note(world: &World) -> Self {
+        let damage = world.damage();
+        Self {
+            live: damage.iter().map(|damage| damage.live).collect(),
+        }
+    }
+
+    /// How many entries the ledger has.
+    pub(crate) fn len(&self) -> usize {
+        self.live.len()
+    }
+}
+
+/// One entry of the ledger, with the path as the engine names it.
+#[derive(Debug)]
+struct Entry {
+    fault: Fault,
+    path: PathBuf,
+    offset: u64,
+    len: u64,
+    /// Whether it is there still.
+    live: bool,
+    /// Its number in the ledger.
+    index: usize,
+    /// Whether it struck in this world.
+    fresh: bool,
+}
+
+/// Faults that change what is read of a place until it is written again.
+const LASTING: [Fault; 6] = [
+    Fault::BitRot,
+    Fault::MisdirectedWrite,
+    Fault::StickyMisdirectedRead,
+    Fault::PhantomWrite,
+    Fault::StickyStaleRead,
+    Fault::LyingSync,
+];
+
+/// Faults that change what one read brings.
+const PASSING: [Fault; 2] = [Fault::MisdirectedRead, Fault::StaleRead];
+
+/// Faults that make reads fail.
+const UNREADABLE: [Fault; 3] = [Fault::ReadError, Fault::StickyReadError, Fault::ShortRead];
+
+/// Faults of writes and syncs that the engine is told of, and that may poison a shard.
+const FAILED_WRITES: [Fault; 5] = [
     Fault::WriteError,
     Fault::StickyWriteError,
     Fault::DurableWriteError,
     Fault::SyncError,
-    Fault::NoSpace,
     Fault::ShortWrite,
 ];
 
-const READ_FAULTS: [Fault; 5] = [
-    Fault::ReadError,
-    Fault::StickyReadError,
-    Fault::ShortRead,
-    Fault::StaleRead,
-    Fault::MisdirectedRead,
-];
+/// A path of the image as the engine names it.
+fn absolute(path: &Path) -> PathBuf {
+    Path::new("/").join(path)
+}
 
-fn explains_io(any: &impl Fn(&[Fault]) -> bool, error: &IoError) -> bool {
-    match error.kind() {
-        IoErrorKind::NoSpace => any(&[Fault::NoSpace]),
-        IoErrorKind::ShortRead { .. } => {
-            any(&[Fault::ShortRead, Fault::MisdirectedRead, Fault::StaleRead])
+/// The directory of a shard.
+fn directory(shard: usize) -> PathBuf {
+    Path::new(ROOT).join(format!("shard-{shard:03}"))
+}
+
+fn name_of(path: &Path) -> &str {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.unwrap_or_default()
+}
+
+fn is_log(path: &Path) -> bool {
+    name_of(path).starts_with("wal-")
+}
+
+impl Evidence {
+    /// Takes what is known at the end of a world. What was mended in it may have been met before.
+    pub(crate) fn gather(world: &World, inherited: &Inherited) -> Self {
+        let entry = |(index, damage): (usize, Damage)| Entry {
+            fault: damage.fault,
+            path: absolute(&damage.path),
+            offset: damage.offset,
+            len: damage.len,
+            live: damage.live,
+            index,
+            fresh: index >= inherited.len(),
+        };
+        let damage = world.damage().into_iter().enumerate().map(entry);
+        Self {
+            fired: world.faults_fired().into_iter().collect(),
+            damage: damage
+                .filter(|entry| inherited.live.get(entry.index).is_none_or(|&live| live))
+                .collect(),
         }
-        IoErrorKind::ShortWrite { .. } => any(&[Fault::ShortWrite]),
-        IoErrorKind::Device { .. } => any(&WRITE_FAULTS) || any(&READ_FAULTS),
-        _ => false,
     }
+
+    /// Whether anything on the disk is not what was written, for good.
+    pub(crate) fn has_lasting(&self) -> bool {
+        self.any(|entry| {
+            entry.live && (LASTING.contains(&entry.fault) || entry.fault == Fault::StickyReadError)
+        })
+    }
+
+    /// Why an error is not explained by what struck; `None` when it is.
+    pub(crate) fn objection(&self, error: &Error) -> Option<String> {
+        if error.to_string().contains("panicked") {
+            return Some("a task panicked".to_owned());
+        }
+        let explained = match error {
+            Error::Busy { .. } => true,
+            Error::NoSpace { .. } => self.fired.contains_key(&Fault::NoSpace),
+            Error::Io(error) => self.explains_io(error),
+            Error::Corruption(corruption) => self.explains_corruption(corruption),
+            Error::Poisoned { shard, .. } | Error::MaybeCommitted { shard, .. } => {
+                self.explains_poison(shard.index())
+            }
+            Error::NotADatabase { .. } => self.explains_absence(Path::new(ROOT)),
+            _ => false,
+        };
+        (!explained).then(|| "no fault that struck explains it".to_owned())
+    }
+
+    fn any(&self, wanted: impl Fn(&Entry) -> bool) -> bool {
+        self.damage.iter().any(wanted)
+    }
+
+    fn explains_io(&self, error: &IoError) -> bool {
+        let path = error.path();
+        let failed = |faults: &[Fault]| {
+            self.any(|entry| entry.fresh && entry.path == path && faults.contains(&entry.fault))
+        };
+        match (error.op(), error.kind()) {
+            (_, IoErrorKind::NoSpace) => self.fired.contains_key(&Fault::NoSpace),
+            (_, IoErrorKind::NotFound) => self.explains_absence(path),
+            (_, IoErrorKind::ShortWrite { .. }) => failed(&[Fault::ShortWrite]),
+            (_, IoErrorKind::ShortRead { .. }) => {
+                failed(&[Fault::ShortRead]) || self.has_lied(path)
+            }
+            (IoOp::Read, IoErrorKind::Device { .. }) => {
+                failed(&[Fault::ReadError]) || self.is_unreadable(path, error.offset())
+            }
+            (IoOp::Write, IoErrorKind::Device { .. }) => failed(&[
+                Fault::WriteError,
+                Fault::StickyWriteError,
+                Fault::DurableWriteError,
+            ]),
+            (IoOp::Sync | IoOp::SyncDir, IoErrorKind::Device { .. }) => failed(&[Fault::SyncError]),
+            _ => false,
+        }
+    }
+
+    /// A block of the file cannot be read, at or behind the offset.
+    fn is_unreadable(&self, path: &Path, offset: Option<u64>) -> bool {
+        self.any(|entry| {
+            entry.fault == Fault::StickyReadError
+                && entry.path == path
+                && offset.is_none_or(|offset| entry.offset + entry.len > offset)
+        })
+    }
+
+    /// A sync of a file claimed to save what it did not.
+    fn has_lied(&self, path: &Path) -> bool {
+        self.any(|entry| entry.fault == Fault::LyingSync && entry.path == path)
+    }
+
+    /// The name of a file or directory may be lost: a directory above it was not really synced.
+    fn explains_absence(&self, path: &Path) -> bool {
+        path.ancestors().skip(1).any(|above| self.has_lied(above))
+            || (path == Path::new(ROOT)
+                && self.any(|entry| spoils(entry) && entry.path.parent() == Some(path)))
+    }
+
+    fn explains_corruption(&self, corruption: &Corruption) -> bool {
+        let file = &corruption.place.file;
+        self.any(|entry| {
+            let named = entry.path == *file || entry.path.parent() == Some(file);
+            match entry.fault {
+                Fault::LyingSync => named || Some(entry.path.as_path()) == file.parent(),
+                // What cannot be read is reported as damage by the verifier.
+                fault if UNREADABLE.contains(&fault) => named,
+                _ => spoils(entry) && (named || speaks_of(&entry.path, file)),
+            }
+        })
+    }
+
+    /// A write or a sync of the shard's files failed in this life.
+    fn explains_poison(&self, shard: usize) -> bool {
+        let directory = directory(shard);
+        self.any(|entry| {
+            entry.fresh
+                && FAILED_WRITES.contains(&entry.fault)
+                && entry.path.starts_with(&directory)
+        })
+    }
+
+    /// Whether syncs lied about a shard's files or names since the ledger had `since` entries.
+    pub(crate) fn has_lied_about(&self, shard: usize, since: usize) -> bool {
+        let directory = directory(shard);
+        self.any(|entry| {
+            entry.fault == Fault::LyingSync
+                && entry.index >= since
+                && (entry.path.starts_with(&directory) || directory.starts_with(&entry.path))
+        })
+    }
+
+    /// How many records of a shard's log may have been damaged since the ledger had `since`
+    /// entries: a damage is inside one record, but for a write that landed on others.
+    pub(crate) fn log_records_damaged(&self, shard: usize, since: usize) -> usize {
+        let directory = directory(shard);
+        let inside = |entry: &&Entry| {
+            LASTING.contains(&entry.fault)
+                && entry.index >= since
+                && entry.path.starts_with(&directory)
+                && is_log(&entry.path)
+        };
+        let records = |entry: &Entry| match entry.fault {
+            Fault::MisdirectedWrite | Fault::StickyMisdirectedRead => lightning_io::to_usize(
+                entry
+                    .len
+                    .div_ceil(lightning_io::to_u64(lightning_io::BLOCK_BYTES)),
+            ),
+            _ => 1,
+        };
+        self.damage.iter().filter(inside).map(records).sum()
+    }
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.damage.iter().try_for_each(|entry| {
+            let Entry {
+                fault,
+                path,
+                offset,
+                len,
+                ..
+            } = entry;
+            let age = if entry.fresh {
+                ""
+            } else {
+                " (of an earlier life)"
+            };
+            write!(f, "; {fault:?} at {}, {offset}+{len}{age}", path.display())
+        })
+    }
+}
+
+/// The entry makes a read of its place bring other bytes than were written.
+fn spoils(entry: &Entry) -> bool {
+    LASTING.contains(&entry.fault) || (entry.fresh && PASSING.contains(&entry.fault))
+}
+
+/// What one file says decides what another has to hold: a superblock which tree and which records,
+/// and a segment of the log where the others begin and end.
+fn speaks_of(damaged: &Path, named: &Path) -> bool {
+    damaged.parent() == named.parent()
+        && (name_of(damaged) == "superblock" || (is_log(damaged) && is_log(named)))
 }

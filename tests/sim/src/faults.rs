@@ -1,16 +1,35 @@
-//! The faults beyond crashes: which a run may have, and which stay off until the engine answers
-//! them.
+//! The faults beyond crashes: which a run may have, and how each is drawn for a seed.
+//!
+//! # Algorithm
+//! A swarm: each seed switches on a random subset, each fault of it with a rate and a bound of its
+//! own, for every life of the run. With all of them at once no run would get far enough to meet the
+//! interesting ones. A rate is drawn around what makes the fault strike in most of the runs that
+//! have it: operations of some kinds are a thousand times as frequent as those of others.
 
-use lightning_io::sim::{Fault, FaultConfig, Knob, Rng};
+use lightning_io::sim::{Fault, FaultConfig, Knob, PPM, Rng};
 
 /// Faults that `all` leaves out, with the reason. Naming one switches it on all the same.
 pub const LEFT_OUT: [(Fault, &str); 0] = [];
 
 /// The names of the table of faults, and what each stands for.
-const NAMES: [(&str, &[Fault]); 11] = [
+const NAMES: [(&str, &[Fault]); 12] = [
     ("F5", &[Fault::BitRot]),
-    ("F6", &[Fault::MisdirectedWrite, Fault::MisdirectedRead]),
-    ("F7", &[Fault::PhantomWrite, Fault::StaleRead]),
+    (
+        "F6",
+        &[
+            Fault::MisdirectedWrite,
+            Fault::MisdirectedRead,
+            Fault::StickyMisdirectedRead,
+        ],
+    ),
+    (
+        "F7",
+        &[
+            Fault::PhantomWrite,
+            Fault::StaleRead,
+            Fault::StickyStaleRead,
+        ],
+    ),
     ("F8", &[Fault::ReadError, Fault::StickyReadError]),
     ("F9", &[Fault::WriteError, Fault::StickyWriteError]),
     ("F10", &[Fault::DurableWriteError, Fault::SyncError]),
@@ -19,10 +38,47 @@ const NAMES: [(&str, &[Fault]); 11] = [
     ("F13", &[Fault::LatencySpike, Fault::ShardStall]),
     ("F14", &[Fault::LyingSync]),
     ("F15", &[Fault::TaskStall]),
+    ("F18", &[Fault::ClockJump]),
 ];
 
 /// Faults that every run has without being asked: crashes (F1 to F4) and dropped futures (F19).
 const ALWAYS_ON: [&str; 5] = ["F1", "F2", "F3", "F4", "F19"];
+
+/// The name of a fault in the table.
+pub(crate) fn number_of(fault: Fault) -> &'static str {
+    let entry = NAMES.iter().find(|entry| entry.1.contains(&fault));
+    entry.map_or("-", |entry| entry.0)
+}
+
+/// The usual odds of a fault per opportunity.
+fn usual_ppm(fault: Fault) -> u32 {
+    match fault {
+        // At every turn of a task.
+        Fault::TaskStall => 2_000,
+        // At every operation.
+        Fault::BitRot | Fault::ShardStall | Fault::LatencySpike => 3_000,
+        // At every write.
+        Fault::MisdirectedWrite
+        | Fault::PhantomWrite
+        | Fault::ShortWrite
+        | Fault::DurableWriteError => 6_000,
+        // At every read, and most are answered by the cache.
+        Fault::ReadError
+        | Fault::StickyReadError
+        | Fault::ShortRead
+        | Fault::MisdirectedRead
+        | Fault::StickyMisdirectedRead => 8_000,
+        // At every sync, and at every look at the wall clock.
+        Fault::SyncError | Fault::LyingSync | Fault::ClockJump => 18_000,
+        // At every operation that makes a file longer.
+        Fault::NoSpace => 20_000,
+        // At every read of a place that held something else before.
+        Fault::StaleRead | Fault::StickyStaleRead => 30_000,
+        // At every write to the tree.
+        Fault::WriteError | Fault::StickyWriteError => 50_000,
+        Fault::Scripted => 0,
+    }
+}
 
 /// A set of faults.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,10 +117,9 @@ impl FaultSet {
             }
             let numbered = NAMES.iter().find(|entry| entry.0 == name);
             let named = Fault::ALL.iter().find(|fault| format!("{fault:?}") == name);
-            match (numbered, named, name) {
-                (Some((_, several)), _, _) => faults.extend_from_slice(several),
-                (None, _, "F18") => faults.push(Fault::ClockJump),
-                (None, Some(fault), _) if *fault != Fault::Scripted => faults.push(*fault),
+            match (numbered, named) {
+                (Some((_, several)), _) => faults.extend_from_slice(several),
+                (None, Some(fault)) if *fault != Fault::Scripted => faults.push(*fault),
                 _ => return Err(name.to_owned()),
             }
         }
@@ -88,19 +143,103 @@ impl FaultSet {
     pub fn without(&self, fault: Fault) -> Self {
         Self(self.iter().filter(|other| *other != fault).collect())
     }
+}
 
-    /// Draws the faults of one world: some of the set, each with a rate and a bound of its own.
-    pub fn draw(&self, rng: &mut Rng) -> FaultConfig {
-        let mut config = FaultConfig::default();
-        for fault in self.iter() {
-            // All are drawn for every fault, so that one choice does not move the next.
-            let on = rng.below(3) == 0 || self.0.len() == 1;
-            let rate_ppm = rng.pick(&[300, 1_000, 3_000, 10_000, 30_000]);
-            let bound = 1 + rng.below(6);
-            if on {
-                config = config.with(fault, Knob::new(rate_ppm, bound));
+/// The faults that one seed has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Swarm {
+    knobs: Vec<(Fault, Knob)>,
+    /// How much of the disk is left at the start of a life, if that is limited: as a power of two
+    /// that the bytes are drawn below.
+    pub(crate) space_bits: Option<u64>,
+}
+
+/// Free space is drawn up to 1 MiB: less than what most lives write.
+const SPACE_BITS_MAX: u64 = 20;
+
+impl Swarm {
+    /// Draws the faults of a seed from those that it may have.
+    ///
+    /// `rate_percent` and `strikes_max` make a failing run smaller.
+    pub(crate) fn draw(set: &FaultSet, rate_percent: u32, strikes_max: u64, rng: &mut Rng) -> Self {
+        let mut swarm = Self::default();
+        // One run in eight has none; the others have few or many.
+        let odds = rng.pick(&[0, 12, 8, 8, 5, 5, 3, 3]);
+        let asked_for_one = set.0.len() == 1;
+        // All are drawn for every fault, so that one choice does not move the next.
+        for fault in Fault::ALL {
+            let on = rng.below(odds.max(1)) == 0 && odds > 0;
+            let scale = rng.pick(&[50, 100, 100, 200, 400]);
+            let bound = (1 + rng.below(6)).min(strikes_max);
+            let full = rng.coin();
+            let bits = 12 + rng.below(SPACE_BITS_MAX - 11);
+            if !set.0.contains(&fault) || !(on || asked_for_one) {
+                continue;
             }
+            if fault == Fault::NoSpace && full {
+                swarm.space_bits = Some(bits);
+                swarm.knobs.push((fault, Knob::default()));
+                continue;
+            }
+            let rate = u64::from(usual_ppm(fault)) * scale * u64::from(rate_percent) / 10_000;
+            let rate = u32::try_from(rate).map_or(PPM, |rate| rate.min(PPM));
+            swarm.knobs.push((fault, Knob::new(rate, bound)));
         }
-        config
+        swarm
+    }
+
+    /// Whether nothing goes wrong but crashes.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.knobs.is_empty()
+    }
+
+    /// The faults that are on.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Fault> {
+        self.knobs.iter().map(|(fault, _)| *fault)
+    }
+
+    /// The settings of one world.
+    pub(crate) fn config(&self) -> FaultConfig {
+        let knobs = self.knobs.iter().cloned();
+        knobs.fold(FaultConfig::default(), |config, (fault, knob)| {
+            config.with(fault, knob)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_has_a_name_and_odds_and_is_drawn() {
+        let mut rng = Rng::new(1);
+        let swarms: Vec<Swarm> = (0..400)
+            .map(|_| Swarm::draw(&FaultSet::all(), 100, u64::MAX, &mut rng))
+            .collect();
+        for fault in FaultSet::all().iter() {
+            assert_ne!(number_of(fault), "-", "{fault:?}");
+            assert!(usual_ppm(fault) > 0, "{fault:?}");
+            let with = swarms
+                .iter()
+                .filter(|swarm| swarm.iter().any(|on| on == fault));
+            assert!(with.count() > 20, "{fault:?}");
+        }
+        assert!(swarms.iter().filter(|swarm| swarm.is_empty()).count() > 20);
+    }
+
+    #[test]
+    fn one_fault_taken_out_leaves_the_others_as_they_were() {
+        let (all, without) = (
+            FaultSet::all(),
+            FaultSet::all().without(Fault::PhantomWrite),
+        );
+        for seed in 0..50 {
+            let mut many = Swarm::draw(&all, 100, u64::MAX, &mut Rng::new(seed));
+            let few = Swarm::draw(&without, 100, u64::MAX, &mut Rng::new(seed));
+            many.knobs
+                .retain(|(fault, _)| *fault != Fault::PhantomWrite);
+            assert_eq!(many, few);
+        }
     }
 }

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod args;
+mod check;
 mod database;
 mod explain;
 pub mod faults;
@@ -16,10 +17,13 @@ mod life;
 mod model;
 mod panics;
 mod plan;
+pub mod planted;
 pub mod report;
 pub mod sequential;
+mod session;
 mod shrink;
 mod spy;
+pub mod sweep;
 mod workload;
 
 pub use life::{Outcome, run};

@@ -8,25 +8,24 @@
 //! content.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::future::join_all;
-use lightning_io::sim::{CrashPoint, Fault, Image, PPM, Rng, World};
-use lightning_io::{Env, IoOp, TaskClass, to_u64};
+use lightning_io::sim::{CrashPoint, CrashReport, Fault, Image, Rng, World};
+use lightning_io::{IoOp, to_u64};
 use lightning_shards::{Error, OpenMode};
 
-use crate::database::{Database, Opening, Site};
-use crate::explain::explains;
-use crate::keys::{KEYSPACE, KeyId, Keys};
-use crate::model::{Cut, Model, Shown};
+use crate::database::{Opening, Site};
+use crate::explain::{Evidence, Inherited};
+use crate::keys::Keys;
+use crate::model::Model;
 use crate::panics;
 use crate::plan::{Options, Plan, Purpose, log_uniform};
-use crate::report::{Figures, Violation};
-use crate::workload::{Caller, Phase, Scene, Wanted};
+use crate::report::{Figures, Hazard, Violation};
+use crate::session::{Aim, Ended, Session};
+use crate::workload::{Phase, Scene};
 
 /// How much later than promised a relaxed write may reach the disk: records ahead of it and slow
 /// writes take their time, which no caller sees as long as nothing crashes.
@@ -60,9 +59,7 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
     };
     let mut figures = life.scene_figures();
     figures.runs = 1;
-    for (fault, strikes) in &life.fired {
-        figures.note_fault(*fault, *strikes, 1);
-    }
+    life.note_hazards(&mut figures);
     let faults = life
         .fired
         .iter()
@@ -99,29 +96,6 @@ enum End {
 
 type Step<T = ()> = Result<T, End>;
 
-/// What a world is run for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Aim {
-    /// Open, check, let clients work, and close or not.
-    Work { close: bool },
-    /// Open and check.
-    Check,
-}
-
-/// How a world ended.
-#[derive(Debug)]
-enum Ended {
-    /// The crash point was reached, in this phase.
-    Cut(Phase),
-    /// The work is done; whether the database was closed well.
-    Done { closed: bool },
-    /// It could not be opened because of a fault.
-    NotOpened(Error),
-}
-
-/// Where each shard's recovered content stands in its history.
-type Cuts = Vec<Cut>;
-
 struct Life {
     plan: Plan,
     options: Options,
@@ -131,13 +105,27 @@ struct Life {
     next_write: Rc<Cell<u64>>,
     course: Rng,
     worlds: Rng,
-    faults: Rng,
+    space: Rng,
     clients: u64,
     generation: usize,
+
     image: Option<Image>,
+    /// Whether the image is what a power failure left.
+    after_crash: bool,
     /// Whether anything was ever acknowledged, so that the database has to be there.
     exists: bool,
+    /// Length of the ledger of damages when the last database was opened whose content was checked,
+    /// and when the last one was that a power failure had left. What was lost before is accounted
+    /// for.
+    checked: usize,
+    checked_after_crash: usize,
+
+    /// The ledger when the current world began.
+    inherited: Inherited,
+
     fired: BTreeMap<Fault, u64>,
+    /// Crashes so far, in a row, that found the database being opened.
+    depth: usize,
     hash: u64,
     trace: String,
     last_ios: u64,
@@ -155,12 +143,17 @@ impl Life {
             next_write: Rc::new(Cell::new(1)),
             course: Purpose::Course.stream(seed),
             worlds: Purpose::Worlds.stream(seed),
-            faults: Purpose::Faults.stream(seed),
+            space: Purpose::Space.stream(seed),
             clients: 0,
             generation: 0,
             image: None,
+            after_crash: false,
             exists: false,
+            checked: 0,
+            checked_after_crash: 0,
+            inherited: Inherited::default(),
             fired: BTreeMap::new(),
+            depth: 0,
             hash: 0,
             trace: String::new(),
             last_ios: 64,
@@ -206,12 +199,37 @@ impl Life {
         Ok(())
     }
 
+    /// Enters what could go wrong in this run, and what did.
+    fn note_hazards(&self, figures: &mut Figures) {
+        let struck = [
+            (Hazard::TornWrite, self.plan.tears(), figures.writes_torn),
+            (Hazard::LostWrite, self.plan.loses(), figures.writes_lost),
+            (Hazard::LostLength, self.plan.loses(), figures.lengths_lost),
+            (Hazard::LostEntry, self.plan.loses(), figures.entries_lost),
+            (Hazard::NestedCrash, true, figures.nested_crashes),
+            (
+                Hazard::DroppedFuture,
+                self.plan.habits.dropped > 0,
+                figures.dropped,
+            ),
+        ];
+        for (hazard, on, strikes) in struck {
+            if on {
+                figures.note_hazard(hazard, strikes);
+            }
+        }
+        for fault in self.plan.swarm.iter() {
+            let strikes = self.fired.get(&fault).copied().unwrap_or(0);
+            figures.note_hazard(Hazard::Fault(fault), strikes);
+        }
+    }
+
     /// One world on the image, and what its end leaves as the next image.
     fn live(&mut self, aim: Aim, point: Option<CrashPoint>, faulty: bool) -> Step {
         let world = self.world(faulty);
         let (ended, scene) = self.run_world(&world, aim, point, faulty)?;
         self.model.borrow_mut().take_last_answers(world.now());
-        self.settle(&world, &scene)?;
+        let evidence = self.settle(&world, &scene)?;
         self.last_ios = world.io_count().max(16);
         // Where the work is done the power may still fail.
         let power_fails = match &ended {
@@ -220,35 +238,55 @@ impl Life {
             Ended::NotOpened(_) => self.course.coin(),
         };
         if let Ended::NotOpened(error) = &ended {
-            self.judge_refusal(&world, error, faulty)?;
+            self.judge_refusal(&evidence, error, faulty)?;
         }
-        let image = if power_fails {
-            world.crash()
+        self.depth = 0;
+        if power_fails {
+            self.try_other_crashes(&world)?;
+            self.crash(world);
         } else {
-            world.shutdown()
-        };
+            self.image = Some(world.shutdown());
+            self.after_crash = false;
+        }
         let figures = Rc::clone(&self.figures);
         match (&ended, power_fails) {
             (Ended::Done { closed: true }, _) => figures.borrow_mut().closes += 1,
             (_, false) => figures.borrow_mut().kills += 1,
-            (Ended::Cut(Phase::Working | Phase::Closing) | Ended::Done { .. }, true) => {
-                figures.borrow_mut().tails_cut += to_u64(self.plan.shards);
-            }
             _ => {}
         }
-        self.image = Some(image);
         if power_fails {
             self.try_recoveries()?;
         }
         Ok(())
     }
 
-    fn world(&mut self, faulty: bool) -> World {
-        let mut config = self.plan.world(&self.options);
-        let faults = self.options.faults.draw(&mut self.faults);
-        if faulty {
-            config.faults = faults;
+    /// The power fails; what the disk holds then is the next image.
+    fn crash(&mut self, world: World) {
+        let image = world.crash();
+        self.count_crash(&image.last_crash());
+        self.after_crash = true;
+        self.image = Some(image);
+    }
+
+    fn count_crash(&self, report: &CrashReport) {
+        let mut figures = self.figures.borrow_mut();
+        figures.crashes += 1;
+        figures.writes_torn += report.writes_torn;
+        figures.writes_lost += report.writes_lost;
+        figures.lengths_lost += report.lengths_lost;
+        figures.entries_lost += report.entries_lost;
+        // With one shard there is nothing that could be cut at another place.
+        if report.shards_cut > 1 {
+            figures.cuts_combined += 1;
+            figures.tails_cut += report.shards_cut;
         }
+    }
+
+    fn world(&mut self, faulty: bool) -> World {
+        let image = self.image.as_ref();
+        let config = self
+            .plan
+            .world(&self.options, faulty, image, &mut self.space);
         let seed = self.worlds.next_u64();
         self.figures.borrow_mut().worlds += 1;
         match self.image.take() {
@@ -270,19 +308,23 @@ impl Life {
         }
     }
 
-    fn scene(&self, faulty: bool) -> Rc<Scene> {
+    fn scene(&self, faulty: bool, space_returns_at: Option<Duration>) -> Rc<Scene> {
         Rc::new(Scene {
             keys: Rc::clone(&self.keys),
             model: Rc::clone(&self.model),
             figures: Rc::clone(&self.figures),
             habits: self.plan.habits,
-            faulty: faulty && !self.options.faults.is_empty(),
+            faulty: faulty && !self.plan.swarm.is_empty(),
+            space_returns_at,
+            after_crash: self.after_crash,
             phase: Cell::default(),
             violation: RefCell::default(),
-            cuts: RefCell::default(),
+            recovered: RefCell::default(),
+            claims: RefCell::default(),
             errors: RefCell::default(),
             next_write: Rc::clone(&self.next_write),
             stopped: Cell::new(false),
+            poisoned: Cell::new(false),
         })
     }
 
@@ -294,7 +336,8 @@ impl Life {
         point: Option<CrashPoint>,
         faulty: bool,
     ) -> Step<(Ended, Rc<Scene>)> {
-        let scene = self.scene(faulty);
+        self.inherited = Inherited::note(world);
+        let scene = self.scene(faulty, world.space_returns_at());
         let opening = self.opening();
         let interval = opening.config.relaxed_interval;
         let session = Session {
@@ -330,7 +373,7 @@ impl Life {
     }
 
     /// Takes the figures of a world, and decides about what went wrong in it.
-    fn settle(&mut self, world: &World, scene: &Scene) -> Step {
+    fn settle(&mut self, world: &World, scene: &Scene) -> Step<Evidence> {
         self.note_world(world);
         if let Some((step, what)) = scene.violation.borrow_mut().take() {
             return Err(End::Violation(step, what));
@@ -341,12 +384,37 @@ impl Life {
         if let Some(panic) = world.task_panics().first() {
             return self.violation(scene.phase.get(), format!("a task panicked: {panic}"));
         }
+        let evidence = Evidence::gather(world, &self.inherited);
         let errors = std::mem::take(&mut *scene.errors.borrow_mut());
         self.figures.borrow_mut().errors += to_u64(errors.len());
         for (step, error) in errors {
-            if let Some(why) = explains(&self.fired, &world.damage(), &error) {
-                let what = format!("unexpected error: {error} ({why})");
+            if let Some(why) = evidence.objection(&error) {
+                let what = format!("unexpected error: {error} ({why}{evidence})");
                 return Err(End::Violation(step, what));
+            }
+        }
+        self.judge_claims(&evidence, scene)?;
+        Ok(evidence)
+    }
+
+    /// Whether damage explains what a recovery lost; from here on that is accounted for.
+    fn judge_claims(&mut self, evidence: &Evidence, scene: &Scene) -> Step {
+        for claim in scene.claims.borrow_mut().drain(..) {
+            let damaged = evidence.log_records_damaged(claim.shard, self.checked);
+            let undecidable = !claim.from_tree && claim.records <= damaged;
+            if !undecidable && !evidence.has_lied_about(claim.shard, self.checked_after_crash) {
+                let what = format!(
+                    "recovery: {}; {} records must be damaged for that, and {damaged} are{evidence}",
+                    claim.what, claim.records
+                );
+                return self.violation(Phase::Checking, what);
+            }
+            self.figures.borrow_mut().undecidable += u64::from(undecidable);
+        }
+        if scene.recovered.borrow().is_some() {
+            self.checked = self.inherited.len();
+            if scene.after_crash {
+                self.checked_after_crash = self.inherited.len();
             }
         }
         Ok(())
@@ -365,20 +433,52 @@ impl Life {
     }
 
     /// A database that does not open: because of faults of the moment, or of damage that stays.
-    fn judge_refusal(&mut self, world: &World, error: &Error, faulty: bool) -> Step {
+    fn judge_refusal(&mut self, evidence: &Evidence, error: &Error, faulty: bool) -> Step {
         self.figures.borrow_mut().open_errors += 1;
-        let damage = world.damage();
-        if let Some(why) = explains(&self.fired, &damage, error) {
-            let what = format!("could not be opened: {error} ({why})");
+        if let Some(why) = evidence.objection(error) {
+            let what = format!("could not be opened: {error} ({why}{evidence})");
             return self.violation(Phase::Opening, what);
         }
-        let damaged = damage.iter().any(|damage| damage.live);
-        if !faulty && damaged {
+        if faulty {
+            return Ok(());
+        }
+        if evidence.has_lasting() {
             return Err(End::Damaged);
         }
-        if !faulty {
-            let what = format!("could not be opened without faults: {error}");
-            return self.violation(Phase::Opening, what);
+        let what = format!("could not be opened without faults: {error}");
+        self.violation(Phase::Opening, what)
+    }
+
+    /// The power could have left something else of the same disk: a few other crashes of the moment
+    /// are recovered from and checked on the side.
+    fn try_other_crashes(&mut self, world: &World) -> Step {
+        if !self.exists {
+            return Ok(());
+        }
+        let disk = world.image();
+        // Where nothing is pending, every crash leaves the same.
+        let count = match disk.pending_count() {
+            0 => 0,
+            1 => self.course.below(2),
+            _ => self.course.below(4),
+        };
+        for _ in 0..count {
+            let mut image = disk.clone();
+            let report = image.crash(&mut self.course, &self.plan.crash);
+            self.count_crash(&report);
+            let (model, checked) = (self.model.borrow().clone(), self.checked);
+            let (checked_after_crash, after_crash) = (self.checked_after_crash, self.after_crash);
+            self.after_crash = true;
+            let recovered = self.recover(&image);
+            *self.model.borrow_mut() = model;
+            self.checked = checked;
+            self.checked_after_crash = checked_after_crash;
+            self.after_crash = after_crash;
+            match recovered {
+                // This one would be given up; the one that is lived on with need not be.
+                Ok(_) | Err(End::Damaged) => {}
+                Err(violation) => return Err(violation),
+            }
         }
         Ok(())
     }
@@ -389,16 +489,11 @@ impl Life {
             return Ok(());
         };
         if self.exists && self.course.below(3) > 0 {
-            let cuts = self.recover(&image)?;
             // What the disk holds is fixed now: no later recovery may come to anything else.
-            if let Some(cuts) = cuts {
-                for (shard, cut) in cuts.into_iter().enumerate() {
-                    self.model.borrow_mut().rebase(shard, cut);
-                }
-                if self.course.below(3) == 0 {
-                    self.figures.borrow_mut().recoveries_repeated += 1;
-                    self.recover(&image)?;
-                }
+            let checked = self.recover(&image)?;
+            if checked && self.course.below(3) == 0 {
+                self.figures.borrow_mut().recoveries_repeated += 1;
+                self.recover(&image)?;
             }
         }
         if self.course.coin() {
@@ -408,19 +503,17 @@ impl Life {
     }
 
     /// Opens a copy of the image without faults and checks all that it holds.
-    fn recover(&mut self, image: &Image) -> Step<Option<Cuts>> {
+    fn recover(&mut self, image: &Image) -> Step<bool> {
         self.image = Some(image.clone());
         let world = self.world(false);
         let (ended, scene) = self.run_world(&world, Aim::Check, None, false)?;
-        self.settle(&world, &scene)?;
+        let evidence = self.settle(&world, &scene)?;
         self.image = Some(image.clone());
-        match ended {
-            Ended::NotOpened(error) => {
-                self.judge_refusal(&world, &error, false)?;
-                Ok(None)
-            }
-            _ => Ok(scene.cuts.borrow_mut().take()),
+        if let Ended::NotOpened(error) = ended {
+            self.judge_refusal(&evidence, &error, false)?;
         }
+        let checked = scene.recovered.borrow().is_some();
+        Ok(checked)
     }
 
     /// Crashes while it recovers, up to three times in a row; the last image is lived on with.
@@ -437,21 +530,31 @@ impl Life {
             };
             let point = CrashPoint::AfterIos(ios);
             let (ended, scene) = self.run_world(&world, Aim::Check, Some(point), false)?;
-            self.settle(&world, &scene)?;
+            let evidence = self.settle(&world, &scene)?;
             if let Ended::NotOpened(error) = &ended {
-                self.judge_refusal(&world, error, false)?;
+                self.judge_refusal(&evidence, error, false)?;
             }
-            if matches!(ended, Ended::Cut(Phase::Opening)) {
-                self.figures.borrow_mut().nested_crashes += 1;
-            }
-            self.image = Some(world.crash());
+            self.depth = match ended {
+                Ended::Cut(Phase::Opening) => self.depth + 1,
+                _ => 0,
+            };
+            self.note_depth();
+            self.crash(world);
         }
         Ok(())
     }
 
+    fn note_depth(&self) {
+        let mut figures = self.figures.borrow_mut();
+        figures.nested_crashes += u64::from(self.depth > 0);
+        figures.nested_twice += u64::from(self.depth == 2);
+        figures.nested_thrice += u64::from(self.depth == 3);
+    }
+
     /// Counts the segments that were taken into use again, from the numbers in names and headers.
     fn count_segments(&self) {
-        let Some(image) = &self.image else {
+        // What rot made of a number says nothing.
+        let Some(image) = self.image.as_ref().filter(|i| i.damage().is_empty()) else {
             return;
         };
         let mut used: BTreeMap<PathBuf, (u64, u64)> = BTreeMap::new();
@@ -481,176 +584,3 @@ impl Life {
 
 /// Where a segment's header has its number; see the log's format.
 const SEGMENT_ID_AT: usize = 40;
-
-/// What runs in one world.
-struct Session {
-    scene: Rc<Scene>,
-    site: Site,
-    opening: Opening,
-    aim: Aim,
-    exists: bool,
-    clients: usize,
-    operations: u64,
-    seed: u64,
-    first_client: u64,
-    name: String,
-}
-
-impl Session {
-    async fn run(self) -> Ended {
-        let scene = Rc::clone(&self.scene);
-        let env = self.site.clients.clone();
-        let opened = Database::open(self.site, self.opening, &scene.model).await;
-        let database = match opened {
-            Ok(database) => Rc::new(database),
-            Err(error) => return Ended::NotOpened(error),
-        };
-        scene.phase.set(Phase::Checking);
-        let mut checker = Caller {
-            scene: Rc::clone(&scene),
-            database: Rc::clone(&database),
-            env: env.clone(),
-            rng: Rng::stream(self.seed, u64::from(PPM) + self.first_client),
-            name: format!("{}, checking", self.name),
-        };
-        if self.exists {
-            checker.check_recovery().await;
-        }
-        if scene.stopped.get() || self.aim == Aim::Check {
-            return Ended::Done { closed: false };
-        }
-        scene.phase.set(Phase::Working);
-        let mut working = Vec::new();
-        for client in 0..self.clients {
-            let number = self.first_client + to_u64(client);
-            let caller = Caller {
-                scene: Rc::clone(&scene),
-                database: Rc::clone(&database),
-                env: env.clone(),
-                rng: Rng::stream(self.seed, Purpose::Clients as u64 + number),
-                name: format!("{}, client {client}", self.name),
-            };
-            working.push(env.spawn(TaskClass::Foreground, caller.work(self.operations)));
-        }
-        for outcome in join_all(working).await {
-            if let Err(panic) = outcome {
-                scene.violate(&self.name, format!("a client: {panic}"));
-            }
-        }
-        checker.note_stats().await;
-        let Aim::Work { close: true } = self.aim else {
-            return Ended::Done { closed: false };
-        };
-        if !scene.stopped.get() {
-            checker.check_at_rest().await;
-        }
-        scene.phase.set(Phase::Closing);
-        drop(checker);
-        let Ok(database) = Rc::try_unwrap(database) else {
-            scene.violate(&self.name, "a client has not let go of the database");
-            return Ended::Done { closed: false };
-        };
-        let visible = scene.model.borrow().visible();
-        match database.close().await {
-            Ok(()) => {
-                scene.model.borrow_mut().made_durable(&visible);
-                Ended::Done { closed: true }
-            }
-            Err(error) => {
-                scene.note_error(&format!("{}, closing", self.name), error);
-                Ended::Done { closed: false }
-            }
-        }
-    }
-}
-
-impl Caller {
-    /// Reads everything that a recovery brought, and settles where in its history each shard
-    /// stands.
-    async fn check_recovery(&mut self) {
-        let step = self.name.clone();
-        let rows = match self.read_all().await {
-            Ok(rows) => rows,
-            Err(error) => {
-                self.scene.stopped.set(true);
-                return self.scene.note_error(&step, error);
-            }
-        };
-        let mut shown: BTreeMap<KeyId, &[u8]> = BTreeMap::new();
-        for (key, value) in &rows {
-            let Some(id) = self.scene.keys.id(key) else {
-                let what = format!("the key {} was never written", key.escape_ascii());
-                return self.scene.violate(&step, what);
-            };
-            shown.insert(id, value);
-        }
-        let mut cuts = Vec::new();
-        for shard in 0..usize::from(self.database.router.shards()) {
-            match self.recovered_cut(shard, &shown) {
-                Ok(cut) => cuts.push(cut),
-                Err(what) => return self.scene.violate(&step, format!("recovery: {what}")),
-            }
-        }
-        for (shard, &cut) in cuts.iter().enumerate() {
-            self.scene.model.borrow_mut().rebase(shard, cut);
-        }
-        self.scene.figures.borrow_mut().crash_images += 1;
-        *self.scene.cuts.borrow_mut() = Some(vec![0; cuts.len()]);
-        self.get_all(&step).await;
-        if !self.scene.stopped.get() && self.rng.coin() {
-            self.verify_at_rest(&step).await;
-        }
-    }
-
-    fn recovered_cut(&self, shard: usize, shown: &BTreeMap<KeyId, &[u8]>) -> Result<Cut, String> {
-        let (keys, model) = (&self.scene.keys, self.scene.model.borrow());
-        let here = shown.keys().copied();
-        let here = here.filter(|&id| keys.shard(self.database.router, id) == shard);
-        let all: BTreeSet<KeyId> = model.live_keys(shard).into_iter().chain(here).collect();
-        let shown = |id| Shown::of(shown.get(&id).copied());
-        let recovered = model.check_recovery(shard, model.durable(shard), all, shown)?;
-        let mut figures = self.scene.figures.borrow_mut();
-        figures.tails_lost += u64::from(recovered.lost > 0);
-        figures.unanswered_kept += to_u64(recovered.unanswered_kept);
-        Ok(recovered.cut)
-    }
-
-    /// Every row; in order, or it is a violation.
-    async fn read_all(&mut self) -> Result<Vec<(Bytes, Bytes)>, Error> {
-        use std::ops::Bound::Unbounded;
-        let mut scanner = self.database.client.scan(KEYSPACE, Unbounded, Unbounded);
-        let mut rows: Vec<(Bytes, Bytes)> = Vec::new();
-        loop {
-            let next = scanner.next().await;
-            let Some(row) = next? else {
-                return Ok(rows);
-            };
-            if rows.last().is_some_and(|last| last.0 >= row.0) {
-                self.scene
-                    .violate(&self.name, "the rows of a scan are not in order");
-            }
-            rows.push(row);
-        }
-    }
-
-    /// Checks everything while nothing else is under way.
-    async fn check_at_rest(&mut self) {
-        use std::ops::Bound::Unbounded;
-        let step = self.name.clone();
-        self.scan_range(&step, &(Unbounded, Unbounded), Wanted::ALL)
-            .await;
-        self.get_all(&step).await;
-        self.verify_at_rest(&step).await;
-    }
-
-    /// Takes the shards' figures.
-    async fn note_stats(&self) {
-        if let Ok(stats) = self.database.client.stats().await {
-            let mut figures = self.scene.figures.borrow_mut();
-            for shard in stats {
-                figures.flushes += shard.flushes;
-                figures.replayed += shard.replayed_records;
-            }
-        }
-    }
-}

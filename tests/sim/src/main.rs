@@ -7,23 +7,52 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use lightning_io::planted::BUILT_IN;
 use lightning_sim::args::{Args, USAGE, parse};
 use lightning_sim::faults::LEFT_OUT;
 use lightning_sim::report::Figures;
-use lightning_sim::{Options, run, shrink};
+use lightning_sim::{Options, planted, run, shrink};
 
 /// Events of a failing run that `--trace` prints.
 const TRACE_EVENTS: usize = 400;
 
 fn main() -> ExitCode {
     let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
-    let status = match parse(std::env::args().skip(1)) {
-        Ok(Some(args)) => simulate(&args, &mut out),
-        Ok(None) => writeln!(out, "{USAGE}").map(|()| ExitCode::SUCCESS),
-        Err(what) => writeln!(err, "lightning-sim: {what}\n{USAGE}").map(|()| ExitCode::from(2)),
+    let mut args = std::env::args().skip(1).peekable();
+    let status = if args.next_if_eq("planted").is_some() {
+        hunt(&args.collect::<Vec<_>>(), &mut out, &mut err)
+    } else {
+        command(args, &mut out, &mut err)
     };
     // A reader that closed the pipe has seen what it wanted, and not the end.
     status.unwrap_or(ExitCode::FAILURE)
+}
+
+fn command(
+    args: impl Iterator<Item = String>,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> io::Result<ExitCode> {
+    match parse(args) {
+        Ok(Some(args)) => simulate(&args, out),
+        Ok(None) => writeln!(out, "{USAGE}").map(|()| ExitCode::SUCCESS),
+        Err(what) => writeln!(err, "lightning-sim: {what}\n{USAGE}").map(|()| ExitCode::from(2)),
+    }
+}
+
+/// Looks for planted bugs; see [`lightning_sim::planted`].
+fn hunt(names: &[String], out: &mut impl Write, err: &mut impl Write) -> io::Result<ExitCode> {
+    match planted::hunt(names) {
+        Ok(report) => {
+            write!(out, "{report}")?;
+            Ok(if report.is_proof() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
+        Err(what) => writeln!(err, "lightning-sim: {what}").map(|()| ExitCode::from(2)),
+    }
 }
 
 fn simulate(args: &Args, out: &mut impl Write) -> io::Result<ExitCode> {
@@ -32,6 +61,9 @@ fn simulate(args: &Args, out: &mut impl Write) -> io::Result<ExitCode> {
         trace_last: if args.trace { TRACE_EVENTS } else { 0 },
         ..Options::default()
     };
+    if let Some(name) = BUILT_IN {
+        writeln!(out, "planted bug: {name}")?;
+    }
     let (mut figures, mut violations) = (Figures::default(), 0_u64);
     for seed in args.seeds.clone() {
         let outcome = run(seed, &options);

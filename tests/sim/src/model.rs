@@ -11,6 +11,10 @@
 //! * A recovery brings the state at one cut, no earlier than what was promised to be durable.
 //!
 //! Atomicity, order, no lost and no invented write follow from there being one such cut.
+//!
+//! The history is kept over all lives: what a recovery lost is never in force again, and a disk whose
+//! syncs lied may bring back a state from before the last recovery, which has to be a cut all the
+//! same. A key that damage made unreadable leaves doubt about its value, as long as nobody writes it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -27,8 +31,8 @@ use crate::keys::{KeyId, Keys, TAG_BYTES, Value, describe};
 /// Why writing to a string cannot fail.
 const WRITES: &str = "a string takes what is written to it";
 
-/// A position in the history of a shard: the number of parts that are in force; 0 is the state at
-/// the last recovery.
+/// A position in the history of a shard: the number of parts that are in force; 0 is the empty
+/// database.
 pub(crate) type Cut = usize;
 
 /// What a shard answers to its part of a write.
@@ -45,38 +49,81 @@ enum Outcome {
     Refused,
     /// The shard failed on the way.
     Unknown,
+    /// A recovery did not bring it.
+    Lost,
 }
 
 /// A write's operations on one shard, the last one of each key.
 type PartOps = Vec<(KeyId, Option<Value>)>;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Part {
     durability: Durability,
     outcome: Outcome,
     /// Whether a read has shown it.
     seen: bool,
     answer: Option<Rc<RefCell<Answer>>>,
+    /// When it was handed to the shard.
+    submitted_at: Duration,
     /// When it was acknowledged.
     at: Duration,
 }
 
-/// One shard's history since the last recovery.
-#[derive(Debug, Default)]
+/// One shard's history.
+#[derive(Debug, Clone, Default)]
 struct History {
     parts: Vec<Part>,
+    /// Where the last recovery stood.
+    base: Cut,
     /// For each key the cuts from which on it has a value, or none, oldest first.
     versions: BTreeMap<KeyId, Vec<(Cut, Option<Value>)>>,
     /// No read may show an older state.
     visible: Cut,
     /// No recovery may bring an older state.
     durable: Cut,
+    /// Everything up to here is in the tree: no damage to the log may take it.
+    flushed: Cut,
+    /// What keys that could not be read at the last recovery may hold: a value, or nothing.
+    doubts: BTreeMap<KeyId, Vec<Option<Value>>>,
 }
 
 impl History {
     /// Whether a part may be in force.
     fn may_hold(&self, cut: Cut) -> bool {
-        cut == 0 || self.parts[cut - 1].outcome != Outcome::Refused
+        cut == 0 || self.parts[cut - 1].is_in_force()
+    }
+
+    /// The parts since the last recovery, each with its cut.
+    fn recent(&self) -> impl DoubleEndedIterator<Item = (Cut, &Part)> {
+        let numbered = self.parts.iter().enumerate().skip(self.base);
+        numbered.map(|(at, part)| (at + 1, part))
+    }
+
+    /// Whether a key may have shown this at a cut.
+    fn shows(&self, key: KeyId, cut: Cut, shown: Shown<'_>) -> bool {
+        shown.is(self.value_at(key, cut)) || self.doubts_show(key, cut, shown)
+    }
+
+    /// A key was read: what it may hold is what it showed.
+    fn settle_doubt(&mut self, key: KeyId, cut: Cut, shown: Shown<'_>) {
+        if self.doubts_show(key, cut, shown)
+            && let Some(candidates) = self.doubts.get_mut(&key)
+        {
+            candidates.retain(|&value| shown.is(value));
+        }
+    }
+
+    /// Whether a key that could not be read at the last recovery, and was not written since, may
+    /// hold this.
+    fn doubts_show(&self, key: KeyId, cut: Cut, shown: Shown<'_>) -> bool {
+        let Some(candidates) = self.doubts.get(&key).filter(|_| cut >= self.base) else {
+            return false;
+        };
+        let versions = self.versions.get(&key).map_or(&[][..], Vec::as_slice);
+        let later = versions.partition_point(|version| version.0 <= self.base);
+        let mut since = versions[later..].iter().map(|version| version.0);
+        let written = since.any(|version| version <= cut && self.may_hold(version));
+        !written && candidates.iter().any(|&value| shown.is(value))
     }
 
     fn value_at(&self, key: KeyId, cut: Cut) -> Option<Value> {
@@ -105,6 +152,16 @@ impl History {
         };
         let part = &self.parts[since.checked_sub(1)?];
         (unmistakable && part.durability == Durability::Sync).then_some(since)
+    }
+}
+
+impl Part {
+    fn is_in_force(&self) -> bool {
+        !matches!(self.outcome, Outcome::Refused | Outcome::Lost)
+    }
+
+    fn is_unsettled(&self) -> bool {
+        matches!(self.outcome, Outcome::Open | Outcome::Unknown)
     }
 }
 
@@ -163,18 +220,34 @@ impl Moment {
 }
 
 /// A recovered shard's place in the history before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Recovered {
-    /// The cut that fits.
+    /// The first cut that fits.
     pub cut: Cut,
+    /// All others that fit: only what could not be read may differ between them.
+    pub others: Vec<Cut>,
     /// Parts behind it that nobody was promised.
     pub lost: usize,
     /// Parts that survived without an answer.
     pub unanswered_kept: usize,
 }
 
+/// Durable writes that a recovery did not bring. Damage to the log above its last durable mark may
+/// take them, as nothing can tell that from a torn write; and so may syncs that lied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Claim {
+    /// The shard.
+    pub shard: usize,
+    /// Records that must each have been damaged.
+    pub records: usize,
+    /// Whether the tree lost something, too.
+    pub from_tree: bool,
+    /// What was expected and what was there.
+    pub what: String,
+}
+
 /// The oracle of one run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Model {
     keys: Rc<Keys>,
     shards: Vec<History>,
@@ -214,7 +287,12 @@ impl Model {
     }
 
     /// A part of the expected write was handed to a shard. Returns its cut.
-    pub(crate) fn submitted(&mut self, shard: usize, answer: Option<Rc<RefCell<Answer>>>) -> Cut {
+    pub(crate) fn submitted(
+        &mut self,
+        shard: usize,
+        answer: Option<Rc<RefCell<Answer>>>,
+        now: Duration,
+    ) -> Cut {
         let pending = self.pending.as_mut();
         let part = pending.and_then(|write| Some((write.parts.remove(&shard)?, write.durability)));
         let Some((ops, durability)) = part else {
@@ -227,6 +305,7 @@ impl Model {
             outcome: Outcome::Open,
             seen: false,
             answer,
+            submitted_at: now,
             at: Duration::ZERO,
         });
         let cut = history.parts.len();
@@ -271,12 +350,13 @@ impl Model {
 
     /// Commit timestamps follow the order of submission.
     fn check_order(&mut self, shard: usize, cut: Cut, timestamp: Timestamp) {
-        let parts = &self.shards[shard].parts;
+        let history = &self.shards[shard];
+        let parts = &history.parts;
         let done = |part: &Part| match part.outcome {
             Outcome::Done(timestamp) => Some(timestamp),
             _ => None,
         };
-        let before = parts[..cut - 1].iter().rev().find_map(done);
+        let before = parts[history.base..cut - 1].iter().rev().find_map(done);
         let after = parts[cut..].iter().find_map(done);
         if before.is_some_and(|before| before >= timestamp)
             || after.is_some_and(|after| after <= timestamp)
@@ -291,7 +371,7 @@ impl Model {
     /// Takes the answers that were given and not heard before the process ended.
     pub(crate) fn take_last_answers(&mut self, at: Duration) {
         for shard in 0..self.shards.len() {
-            for cut in 1..=self.shards[shard].parts.len() {
+            for cut in self.shards[shard].base + 1..=self.shards[shard].parts.len() {
                 let Some(answer) = self.shards[shard].parts[cut - 1].answer.take() else {
                     continue;
                 };
@@ -305,10 +385,10 @@ impl Model {
     /// Relaxed writes acknowledged before this moment were promised to be on disk by now.
     pub(crate) fn relaxed_until(&mut self, moment: Duration) {
         for history in &mut self.shards {
-            let parts = history.parts.iter();
             let old = |part: &Part| matches!(part.outcome, Outcome::Done(_)) && part.at < moment;
-            if let Some(at) = parts.enumerate().rev().find(|(_, part)| old(part)) {
-                history.durable = history.durable.max(at.0 + 1);
+            let newest = history.recent().rev().find(|(_, part)| old(part));
+            if let Some(cut) = newest.map(|(cut, _)| cut) {
+                history.durable = history.durable.max(cut);
             }
         }
     }
@@ -335,6 +415,14 @@ impl Model {
         }
     }
 
+    /// Everything up to the moment is durable, and in the tree.
+    pub(crate) fn flushed(&mut self, moment: &Moment) {
+        self.made_durable(moment);
+        for (history, &cut) in self.shards.iter_mut().zip(&moment.0) {
+            history.flushed = history.flushed.max(cut);
+        }
+    }
+
     /// Checks what a read of one shard showed against every state that it may show.
     ///
     /// `from` and `to` bound the states that it may show (`to` is now when left out), `keys` are
@@ -348,8 +436,12 @@ impl Model {
     ) -> std::result::Result<(), String> {
         let keys: Vec<KeyId> = keys.into_iter().collect();
         let cuts = from..=to.unwrap_or(self.shards[shard].parts.len());
-        let cut = self.fit(shard, cuts, keys.iter().copied(), &shown)?;
+        let fits = self.fit(shard, cuts, keys.iter().copied(), &shown)?;
+        let cut = fits[0];
         let history = &mut self.shards[shard];
+        for &key in &keys {
+            history.settle_doubt(key, cut, shown(key));
+        }
         history.visible = history.visible.max(cut);
         if cut > from {
             history.parts[cut - 1].seen = true;
@@ -363,22 +455,21 @@ impl Model {
         Ok(())
     }
 
-    /// The first cut at which every key has the value that was shown.
+    /// The cuts at which every key has the value that was shown: at least one.
     fn fit<'a>(
         &self,
         shard: usize,
         cuts: RangeInclusive<Cut>,
         keys: impl IntoIterator<Item = KeyId>,
         shown: impl Fn(KeyId) -> Shown<'a>,
-    ) -> std::result::Result<Cut, String> {
+    ) -> std::result::Result<Vec<Cut>, String> {
         let history = &self.shards[shard];
         let (from, to) = (*cuts.start(), *cuts.end());
         let mut misfits = vec![0_usize; to + 1 - from];
         let mut examples: Vec<KeyId> = Vec::new();
         for key in keys {
             let shown = shown(key);
-            let matches = |value: Option<Value>| shown.is(value);
-            let mut fits = matches(history.value_at(key, from));
+            let mut fits = history.shows(key, from, shown);
             let mut fitted = fits;
             let mut at = from;
             let later = history.versions.get(&key).map_or(&[][..], Vec::as_slice);
@@ -393,7 +484,7 @@ impl Model {
                         .for_each(|count| *count += 1);
                 }
                 at = cut;
-                fits = matches(value);
+                fits = shown.is(value);
                 fitted |= fits;
             }
             if !fits {
@@ -405,14 +496,16 @@ impl Model {
                 examples.push(key);
             }
         }
-        let fit = misfits.iter().position(|&count| count == 0);
         // The state at a refused part is the state before it.
-        fit.map(|at| from + at).ok_or_else(|| {
+        let fits = (from..=to).filter(|cut| misfits[cut - from] == 0);
+        let fits: Vec<Cut> = fits.collect();
+        if fits.is_empty() {
             let best = (0..misfits.len())
                 .min_by_key(|&at| misfits[at])
                 .unwrap_or(0);
-            self.explain(shard, from, from + best, misfits[best], &examples, shown)
-        })
+            return Err(self.explain(shard, from, from + best, misfits[best], &examples, shown));
+        }
+        Ok(fits)
     }
 
     fn explain<'a>(
@@ -457,14 +550,78 @@ impl Model {
         shown: impl Fn(KeyId) -> Shown<'a>,
     ) -> std::result::Result<Recovered, String> {
         let history = &self.shards[shard];
-        let cut = self.fit(shard, floor..=history.parts.len(), keys, shown)?;
-        let in_force = |part: &&Part| !matches!(part.outcome, Outcome::Refused);
-        let unanswered = |part: &&Part| matches!(part.outcome, Outcome::Open | Outcome::Unknown);
+        let mut fits = self.fit(shard, floor..=history.parts.len(), keys, shown)?;
+        let cut = fits.remove(0);
+        let (base, behind) = (history.base.min(cut), history.parts[cut..].iter());
+        let kept = history.parts[base..cut].iter();
         Ok(Recovered {
             cut,
-            lost: history.parts[cut..].iter().filter(in_force).count(),
-            unanswered_kept: history.parts[..cut].iter().filter(unanswered).count(),
+            others: fits,
+            lost: behind.filter(|part| part.is_in_force()).count(),
+            unanswered_kept: kept.filter(|part| part.is_unsettled()).count(),
         })
+    }
+
+    /// How many records of the log must each have been damaged by itself for a recovery to lose
+    /// what lies behind a cut without knowing it; 0 when nothing durable is lost.
+    ///
+    /// A record says that all before it were durable. So a write that was handed over after another
+    /// one's acknowledgement is in a record that bears witness to it, and must be gone as well.
+    fn records_lost(&self, shard: usize, cut: Cut) -> usize {
+        let history = &self.shards[shard];
+        let promised = history.parts.get(cut..history.durable).unwrap_or_default();
+        let mut lost = promised.iter().filter(|part| part.is_in_force());
+        let Some(first) = lost.next() else {
+            return 0;
+        };
+        let is_durable = |part: &&Part| {
+            part.durability == Durability::Sync && matches!(part.outcome, Outcome::Done(_))
+        };
+        let mut records = 1;
+        let mut since = is_durable(&first).then_some(first.at);
+        for part in lost.filter(is_durable) {
+            if since.is_some_and(|at| part.submitted_at > at) {
+                records += 1;
+                since = Some(part.at);
+            } else if since.is_none() {
+                since = Some(part.at);
+            }
+        }
+        records
+    }
+
+    /// Checks a recovered shard that is at no state that was promised: at an older one, perhaps.
+    pub(crate) fn check_loss<'a>(
+        &self,
+        shard: usize,
+        keys: impl IntoIterator<Item = KeyId>,
+        shown: impl Fn(KeyId) -> Shown<'a>,
+        what: String,
+    ) -> std::result::Result<(Recovered, Claim), String> {
+        let history = &self.shards[shard];
+        let Some(newest) = history.durable.checked_sub(1) else {
+            return Err(what);
+        };
+        let Ok(mut fits) = self.fit(shard, 0..=newest, keys, shown) else {
+            return Err(what);
+        };
+        let Some(cut) = fits.pop() else {
+            return Err(what);
+        };
+        let claim = Claim {
+            shard,
+            records: self.records_lost(shard, cut),
+            from_tree: cut < history.flushed,
+            what,
+        };
+        let behind = history.parts[cut..].iter();
+        let recovered = Recovered {
+            cut,
+            others: fits,
+            lost: behind.filter(|part| part.is_in_force()).count(),
+            unanswered_kept: 0,
+        };
+        Ok((recovered, claim))
     }
 
     /// What a shard's recovery must bring at least.
@@ -472,19 +629,49 @@ impl Model {
         self.shards[shard].durable
     }
 
-    /// The history of a shard begins anew with the state at a cut.
-    pub(crate) fn rebase(&mut self, shard: usize, cut: Cut) {
-        let history = std::mem::take(&mut self.shards[shard]);
-        let keys = history.versions.keys();
-        let versions = keys
-            .filter_map(|&key| Some((key, vec![(0, Some(history.value_at(key, cut)?))])))
-            .collect();
-        self.shards[shard].versions = versions;
+    /// The history of a shard goes on from where a recovery stands; what it did not bring is lost.
+    /// `unread` are the keys about which it left a doubt.
+    pub(crate) fn rebase(
+        &mut self,
+        shard: usize,
+        recovered: &Recovered,
+        unread: impl IntoIterator<Item = KeyId>,
+    ) {
+        let cut = recovered.cut;
+        let mut doubts = BTreeMap::new();
+        for key in unread {
+            let history = &self.shards[shard];
+            let cuts = [cut].into_iter().chain(recovered.others.iter().copied());
+            let mut candidates: Vec<_> = cuts.map(|cut| history.value_at(key, cut)).collect();
+            candidates.extend(history.doubts.get(&key).into_iter().flatten());
+            candidates.dedup();
+            doubts.insert(key, candidates);
+        }
+        let history = &mut self.shards[shard];
+        for part in &mut history.parts[cut..] {
+            part.answer = None;
+            if part.is_in_force() {
+                part.outcome = Outcome::Lost;
+            }
+        }
+        for part in &mut history.parts[..cut] {
+            part.answer = None;
+        }
+        history.base = cut;
+        history.visible = cut;
+        history.durable = cut;
+        history.flushed = history.flushed.min(cut);
+        history.doubts = doubts;
     }
 
     /// The keys that a shard may hold.
     pub(crate) fn live_keys(&self, shard: usize) -> Vec<KeyId> {
         self.shards[shard].versions.keys().copied().collect()
+    }
+
+    /// Whether there are keys whose value is in doubt.
+    pub(crate) fn has_doubts(&self, shard: usize) -> bool {
+        !self.shards[shard].doubts.is_empty()
     }
 
     /// How many keys a shard holds when nothing is under way.
@@ -497,7 +684,7 @@ impl Model {
 
     /// Whether the shard has parts whose outcome is open.
     pub(crate) fn is_settled(&self, shard: usize) -> bool {
-        let unsettled = |part: &Part| matches!(part.outcome, Outcome::Open | Outcome::Unknown);
-        !self.shards[shard].parts.iter().any(unsettled)
+        let mut recent = self.shards[shard].recent();
+        !recent.any(|(_, part)| part.is_unsettled())
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use lightning_io::sim::{CrashModel, CrashPoint, Rng, SimConfig};
+use lightning_io::sim::{CrashModel, CrashPoint, FaultConfig, Image, Rng, SimConfig, Space};
 use lightning_io::to_usize;
 use lightning_shards::ShardConfig;
 
-use crate::faults::FaultSet;
+use crate::faults::{FaultSet, Swarm};
 use crate::keys::KeyShape;
 
 /// What each stream of chance of a run is for; the world has its own.
@@ -20,8 +20,10 @@ pub(crate) enum Purpose {
     Course,
     /// Seeds of worlds.
     Worlds,
-    /// Which faults each world has.
+    /// Which faults the run has.
     Faults,
+    /// How much space each world has.
+    Space,
     /// One stream a client from here on.
     Clients,
 }
@@ -46,6 +48,10 @@ pub struct Options {
     pub generations_max: usize,
     /// Which faults may strike.
     pub faults: FaultSet,
+    /// How often each strikes, in parts of a hundred of what the seed drew.
+    pub rate_percent: u32,
+    /// The most strikes of one fault in one world.
+    pub strikes_max: u64,
     /// How many of the last events to keep for a report.
     pub trace_last: usize,
 }
@@ -58,6 +64,8 @@ impl Default for Options {
             operations_max: 90,
             generations_max: 5,
             faults: FaultSet::none(),
+            rate_percent: 100,
+            strikes_max: u64::MAX,
             trace_last: 0,
         }
     }
@@ -76,6 +84,8 @@ pub(crate) struct Habits {
     pub deletes: u64,
     /// Whether values of more than 4 KiB are among them.
     pub big: bool,
+    /// Scans whose caller takes its time, page after page, while others write and flush.
+    pub slow_scans: u64,
     /// Whether there are long pauses, in which timers fire.
     pub pauses: bool,
 }
@@ -101,6 +111,8 @@ pub(crate) struct Plan {
     pub operations: u64,
     /// What a crash does.
     pub crash: CrashModel,
+    /// What else goes wrong.
+    pub swarm: Swarm,
     io_latency: Duration,
 }
 
@@ -110,7 +122,7 @@ impl Plan {
     /// Draws the plan of a seed.
     pub(crate) fn draw(seed: u64, options: &Options) -> Self {
         let rng = &mut Purpose::Plan.stream(seed);
-        let shards = rng.pick(&[1, 1, 1, 2, 2, 3, 4, 8]).min(options.shards_max);
+        let shards = rng.pick(&[1, 2, 2, 3, 3, 4, 5, 8]).min(options.shards_max);
         let long = rng.below(3) > 0;
         let count = rng.pick(&[6, 20, 60, 60, 150, 400]);
         let keys = KeyShape {
@@ -124,6 +136,7 @@ impl Plan {
             hot: rng.pick(&[0, 30, 70]),
             deletes: rng.pick(&[5, 20, 40]),
             big: rng.below(3) > 0,
+            slow_scans: rng.pick(&[5, 20, 20, 60]),
             pauses: rng.coin(),
         };
         let crash = match rng.below(8) {
@@ -131,9 +144,16 @@ impl Plan {
             1 => CrashModel::EVERYTHING_SURVIVES,
             _ => CrashModel::default(),
         };
+        let swarm = Swarm::draw(
+            &options.faults,
+            options.rate_percent,
+            options.strikes_max,
+            &mut Purpose::Faults.stream(seed),
+        );
         Self {
             seed,
             shards,
+            swarm,
             slots: rng.pick(&[2, 8, 64, 64, 1024]),
             keys,
             habits,
@@ -167,16 +187,35 @@ impl Plan {
                 Duration::from_millis(50),
             ]),
             mark_interval: rng.pick(&[Duration::from_micros(100), Duration::from_millis(10)]),
-            // From a copy, so that what is drawn next stays what it was without it.
-            reserve_bytes: lightning_io::to_u64(rng.clone().pick(&[0, 0, 64 * KIB, 2_048 * KIB])),
+            reserve_bytes: lightning_io::to_u64(rng.pick(&[0, 64 * KIB, 256 * KIB, 2_048 * KIB])),
         }
     }
 
     /// The settings of a world.
-    pub(crate) fn world(&self, options: &Options) -> SimConfig {
+    pub(crate) fn world(
+        &self,
+        options: &Options,
+        faulty: bool,
+        image: Option<&Image>,
+        rng: &mut Rng,
+    ) -> SimConfig {
+        let free = rng.below(1 << self.swarm.space_bits.unwrap_or_default());
+        let returns_at = Duration::from_micros(log_uniform(rng, SPACE_RETURNS_BITS));
+        let mut faults = self.swarm.config();
+        if self.swarm.space_bits.is_some() {
+            faults = faults.with_space(Space {
+                capacity_bytes: image.map_or(0, Image::used_bytes) + free,
+                returns_at: Some(returns_at),
+            });
+        }
         SimConfig {
             crash: self.crash,
             io_latency: self.io_latency,
+            faults: if faulty {
+                faults
+            } else {
+                FaultConfig::default()
+            },
             trace_last: options.trace_last,
             // A run of this size takes some ten thousand.
             polls_max: 2_000_000,
@@ -184,11 +223,23 @@ impl Plan {
         }
     }
 
+    /// Whether a crash may tear a write.
+    pub(crate) fn tears(&self) -> bool {
+        self.crash.torn_ppm != Some(0)
+    }
+
+    /// Whether a crash may lose anything.
+    pub(crate) fn loses(&self) -> bool {
+        self.crash != CrashModel::EVERYTHING_SURVIVES
+    }
+
     /// Draws where a life ends; `None` is when its work is done.
     pub(crate) fn crash_point(rng: &mut Rng) -> Option<CrashPoint> {
         match rng.below(10) {
-            0..5 => Some(CrashPoint::AfterIos(log_uniform(rng, 12))),
-            5..7 => Some(CrashPoint::AfterPolls(log_uniform(rng, 15))),
+            0..2 => Some(CrashPoint::AfterIos(log_uniform(rng, 12))),
+            2..4 => Some(CrashPoint::DuringWrite(rng.below(600))),
+            4..6 => Some(CrashPoint::AfterPending(log_uniform(rng, 7))),
+            6 => Some(CrashPoint::AfterPolls(log_uniform(rng, 15))),
             7 => {
                 let micros = log_uniform(rng, 18);
                 Some(CrashPoint::AtTime(Duration::from_micros(micros)))
@@ -197,6 +248,9 @@ impl Plan {
         }
     }
 }
+
+/// Space comes back after up to two seconds: some writes come before, and some after.
+const SPACE_RETURNS_BITS: u64 = 20;
 
 /// A number from 1 on whose order of magnitude is uniform.
 pub(crate) fn log_uniform(rng: &mut Rng, bits: u64) -> u64 {

@@ -65,7 +65,8 @@ impl Submit<Request> for Spy {
                 reply,
             };
             self.inner.try_submit(request)?;
-            self.model.borrow_mut().submitted(self.shard, None);
+            let now = self.env.now();
+            self.model.borrow_mut().submitted(self.shard, None, now);
             return Ok(());
         }
         let (sender, answer) = oneshot::channel();
@@ -81,7 +82,7 @@ impl Submit<Request> for Spy {
         let (model, shard, env) = (Rc::clone(&self.model), self.shard, self.env.clone());
         let cut = model
             .borrow_mut()
-            .submitted(shard, Some(Rc::clone(&answer)));
+            .submitted(shard, Some(Rc::clone(&answer)), env.now());
         let watch = async move {
             let heard = poll_fn(|cx| answer.borrow_mut().poll_unpin(cx)).await;
             let heard = heard.unwrap_or(Err(Error::Closed));

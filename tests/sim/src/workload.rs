@@ -13,11 +13,11 @@ use futures_util::future::{Either, select};
 use lightning_io::Env;
 use lightning_io::sim::{Rng, SimEnv};
 use lightning_shards::client::Scanner;
-use lightning_shards::{Durability, Error, Ops, Router};
+use lightning_shards::{Corruption, Durability, Error, Ops, Router, StorageKey};
 
 use crate::database::Database;
 use crate::keys::{KEYSPACE, KeyId, Keys, Value, draw_value_bytes};
-use crate::model::{Model, Moment, PendingWrite, Shown};
+use crate::model::{Claim, Model, Moment, PendingWrite, Recovered, Shown};
 use crate::plan::Habits;
 use crate::report::Figures;
 use crate::spy::Spy;
@@ -49,18 +49,26 @@ pub(crate) struct Scene {
     pub habits: Habits,
     /// Whether faults may strike, so that errors are to be expected.
     pub faulty: bool,
+    /// When the disk has space again that was limited.
+    pub space_returns_at: Option<Duration>,
+    /// Whether the disk is what a power failure left.
+    pub after_crash: bool,
     /// Where the life is.
     pub phase: Cell<Phase>,
     /// The first violation.
     pub violation: RefCell<Option<(String, String)>>,
-    /// Set once the content of a recovery was found to be right.
-    pub cuts: RefCell<Option<Vec<usize>>>,
+    /// Set once the content of a recovery was found to be right: where each shard stands.
+    pub recovered: RefCell<Option<Vec<Recovered>>>,
+    /// What a recovery lost although it was promised: only damage can explain that.
+    pub claims: RefCell<Vec<Claim>>,
     /// Errors that only a fault can explain: where, and which.
     pub errors: RefCell<Vec<(String, Error)>>,
     /// The number of the next write.
     pub next_write: Rc<Cell<u64>>,
-    /// Set when the database takes no more writes.
+    /// Set when the clients are to stop.
     pub stopped: Cell<bool>,
+    /// Set when a shard failed, so that the database takes no more writes.
+    pub poisoned: Cell<bool>,
 }
 
 /// Errors of one life that are kept for the report.
@@ -81,11 +89,13 @@ impl Scene {
             self.figures.borrow_mut().busy += 1;
             return;
         }
-        if matches!(
-            error,
-            Error::Poisoned { .. } | Error::MaybeCommitted { .. } | Error::Closed
-        ) {
-            self.stopped.set(true);
+        match error {
+            Error::Poisoned { .. } | Error::MaybeCommitted { .. } => {
+                self.poisoned.set(true);
+                self.stopped.set(true);
+            }
+            Error::Closed => self.stopped.set(true),
+            _ => {}
         }
         let mut errors = self.errors.borrow_mut();
         if errors.len() < ERRORS_KEPT {
@@ -148,7 +158,7 @@ impl Caller {
         }
     }
 
-    fn router(&self) -> Router {
+    pub(crate) fn router(&self) -> Router {
         self.database.router
     }
 
@@ -254,6 +264,20 @@ impl Caller {
         }
     }
 
+    /// Puts one small value, to be durable when it is answered.
+    pub(crate) async fn put_key(&self, key: KeyId) -> Result<(), Error> {
+        let number = self.scene.next_write.get();
+        self.scene.next_write.set(number + 1);
+        let value = Value::new(number, 0, 100);
+        let mut ops = Ops::default();
+        ops.put(KEYSPACE, self.scene.keys.bytes(key), &value.to_bytes())?;
+        let shard = self.scene.keys.shard(self.router(), key);
+        let parts = BTreeMap::from([(shard, vec![(key, Some(value))])]);
+        let durability = Durability::Sync;
+        self.submit(PendingWrite { parts, durability }, ops, false)
+            .await
+    }
+
     /// Hands a write to the client so that the model hears of its parts.
     async fn submit(&self, pending: PendingWrite, ops: Ops, unheard: bool) -> Result<(), Error> {
         let durability = pending.durability;
@@ -286,15 +310,42 @@ impl Caller {
             .get(KEYSPACE, self.scene.keys.bytes(key));
         match self.wait(got, patience).await {
             Some(Ok(value)) => self.check(step, &began, &[(key, value)]),
-            Some(Err(error)) => self.scene.note_error(step, error),
+            Some(Err(error)) => self.read_failed(step, &[key], error),
             None => {}
         }
+    }
+
+    /// A read failed: it may not say that there is no space, and damage has to name its keys.
+    pub(crate) fn read_failed(&self, step: &str, keys: &[KeyId], error: Error) {
+        if error.is_no_space() {
+            self.scene
+                .violate(step, format!("a read was told: {error}"));
+        }
+        if let Error::Corruption(corruption) = &error
+            && !keys.iter().any(|&key| self.names(corruption, key))
+        {
+            let what = format!("an error that does not name what was read: {error}");
+            self.scene.violate(step, what);
+        }
+        self.scene.note_error(step, error);
+    }
+
+    /// Whether a report of damage names the shard of a key, and a range that the key is in.
+    pub(crate) fn names(&self, corruption: &Corruption, key: KeyId) -> bool {
+        let stored = StorageKey::new(KEYSPACE, self.scene.keys.bytes(key));
+        let (stored, shard) = (stored.as_slice(), self.scene.keys.shard(self.router(), key));
+        let here = corruption.place.shard.is_some_and(|id| id.index() == shard);
+        let Some((from, to)) = &corruption.keys else {
+            return false;
+        };
+        let (from, to) = (from.as_deref(), to.as_deref());
+        here && from.is_none_or(|from| from <= stored) && to.is_none_or(|to| stored < to)
     }
 
     /// Reads every key of a run, one by one.
     pub(crate) async fn get_all(&self, step: &str) {
         for key in 0..self.scene.keys.len() {
-            if self.scene.stopped.get() {
+            if self.scene.violation.borrow().is_some() {
                 return;
             }
             self.get_key(step, key, Patience::Endless).await;
@@ -317,7 +368,7 @@ impl Caller {
                 let what = format!("{} values for {} keys", values.len(), ids.len());
                 self.scene.violate(step, what);
             }
-            Some(Err(error)) => self.scene.note_error(step, error),
+            Some(Err(error)) => self.read_failed(step, &ids, error),
             None => {}
         }
     }
@@ -359,7 +410,7 @@ impl Caller {
         } else {
             usize::MAX
         };
-        let slow = self.rng.below(6) == 0;
+        let slow = self.rng.below(100) < self.scene.habits.slow_scans;
         self.scan_range(
             step,
             &range,
@@ -405,6 +456,10 @@ impl Caller {
         if let Some(limit) = wanted.limit {
             scanner.set_limit(limit);
         }
+        let mut flushes = None;
+        if wanted.slow {
+            flushes = self.flush_count().await;
+        }
         let began = self.scene.model.borrow().visible();
         // The snapshot is bound once the first row is there: nothing submitted later is in it.
         let mut ended = None;
@@ -432,6 +487,9 @@ impl Caller {
             }
         }
         drop(scanner);
+        if wanted.slow && flushes < self.flush_count().await && self.fills_a_page(&rows) {
+            self.scene.figures.borrow_mut().snapshots += 1;
+        }
         if wanted.limit.is_some_and(|limit| rows.len() > limit) {
             return self
                 .scene
@@ -448,6 +506,26 @@ impl Caller {
         if let Err(what) = self.check_scan(&began, &ended, &seen) {
             self.scene.violate(step, format!("scan: {what}"));
         }
+    }
+
+    /// Memtables flushed so far, on all shards.
+    async fn flush_count(&self) -> Option<u64> {
+        let stats = self.database.client.stats().await.ok()?;
+        Some(stats.iter().map(|shard| shard.flushes).sum())
+    }
+
+    /// Whether the rows of some shard are more than what one page of a scan holds.
+    fn fills_a_page(&self, rows: &[(Bytes, Bytes)]) -> bool {
+        /// What a shard answers at once.
+        const PAGE_BYTES: usize = 64 << 10;
+        let mut bytes: BTreeMap<usize, usize> = BTreeMap::new();
+        for (key, value) in rows {
+            if let Some(id) = self.scene.keys.id(key) {
+                let shard = self.scene.keys.shard(self.router(), id);
+                *bytes.entry(shard).or_default() += key.len() + value.len();
+            }
+        }
+        bytes.values().any(|&bytes| bytes > PAGE_BYTES)
     }
 
     async fn next_row(
@@ -504,7 +582,7 @@ impl Caller {
         let patience = self.draw_patience();
         let visible = self.scene.model.borrow().visible();
         match self.wait(self.database.client.flush(), patience).await {
-            Some(Ok(())) => self.scene.model.borrow_mut().made_durable(&visible),
+            Some(Ok(())) => self.scene.model.borrow_mut().flushed(&visible),
             Some(Err(error)) => self.scene.note_error(step, error),
             None => {}
         }
@@ -527,28 +605,53 @@ impl Caller {
 
     /// Verifies while nothing else is under way: the number of entries is known then.
     pub(crate) async fn verify_at_rest(&self, step: &str) {
+        /// The verifier flushes first and counts what is in the tree; a flush that failed is tried
+        /// again, and then everything is.
+        const ATTEMPTS_MAX: usize = 4;
+        const ATTEMPT_INTERVAL: Duration = Duration::from_millis(300);
+        for attempt in 1..=ATTEMPTS_MAX {
+            match self.count_entries(step).await {
+                Some(what) if attempt == ATTEMPTS_MAX => self.scene.violate(step, what),
+                Some(_) => self.env.sleep(ATTEMPT_INTERVAL).await,
+                None => return,
+            }
+        }
+    }
+
+    /// Verifies, and says which shard does not hold as many entries as it should.
+    async fn count_entries(&self, step: &str) -> Option<String> {
+        // A write whose caller has left may still wait for its turn.
+        let shards = 0..usize::from(self.router().shards());
+        let settled_before: Vec<bool> = shards
+            .map(|shard| self.scene.model.borrow().is_settled(shard))
+            .collect();
         let reports = match self.database.client.verify().await {
             Ok(reports) => reports,
-            Err(error) => return self.scene.note_error(step, error),
+            Err(error) => {
+                self.scene.note_error(step, error);
+                return None;
+            }
         };
         self.scene.figures.borrow_mut().verifies += 1;
+        let stats = self.database.client.stats().await.ok()?;
+        let mut wrong = None;
         for (shard, report) in reports.iter().enumerate() {
             for damage in &report.damages {
                 let error = Error::Corruption(Box::new(damage.clone()));
                 self.scene.note_error(step, error);
             }
-            let (live, settled) = {
-                let model = self.scene.model.borrow();
-                (model.live_count(shard), model.is_settled(shard))
-            };
-            if report.damages.is_empty() && settled && report.entries != live {
-                let what = format!(
-                    "shard {shard} holds {} entries, expected {live}",
-                    report.entries
-                );
-                self.scene.violate(step, what);
+            let model = self.scene.model.borrow();
+            let settled = settled_before[shard] && model.is_settled(shard);
+            let known = settled && !model.has_doubts(shard) && !stats[shard].flush_blocked;
+            let live = model.live_count(shard);
+            if report.damages.is_empty() && known && report.entries != live {
+                let entries = report.entries;
+                wrong = Some(format!(
+                    "shard {shard} holds {entries} entries, expected {live}"
+                ));
             }
         }
+        wrong
     }
 
     async fn stats(&mut self, step: &str) {

@@ -89,6 +89,8 @@ Example:
 
 Prints 'entries N' and 'ok', or one line for each damage and then exits with status 1.")]
     Verify(DatabaseArgs),
+    /// Copy whatever can be read of a damaged database to a new one, and report what is lost
+    Salvage(SalvageArgs),
 }
 
 /// Which database.
@@ -175,6 +177,40 @@ pub(crate) struct ScanArgs {
     /// Print keys only
     #[arg(long)]
     pub(crate) keys: bool,
+}
+
+/// What to copy, and where to.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  lightning salvage broken.db rescued.db
+  lightning salvage broken.db /mnt/other/rescued.db --report lost.txt
+  lightning salvage broken.db rescued.db --json
+
+For a database that does not open, or of which 'lightning verify' reports damage. DB is read under its
+lock and not changed. OUT gets as many shards and an id of its own; until everything is in it, flushed
+and verified, it cannot be opened.
+
+The report has a line for each shard, one for each loss (its place, what is wrong there, and which
+keys or which records of the log are lost with it), one for each damage that cost nothing, and a
+total. It is printed, and written to OUT.salvage.txt (.json) beside OUT, which must not exist, or to
+--report, which is written over. Where a part of the tree is lost, older versions of its keys are
+copied if they can be found; the report counts them apart, as they may have been replaced or deleted.
+
+Exit status: 0 nothing was lost; 1 something was lost, or it failed; 2 wrong usage.")]
+pub(crate) struct SalvageArgs {
+    /// The damaged database's directory
+    #[arg(value_name = "DB")]
+    pub(crate) database: PathBuf,
+    /// The directory of the new database; it must not exist, or be empty
+    #[arg(value_name = "OUT")]
+    pub(crate) out: PathBuf,
+    /// Where to write the report [default: beside OUT]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) report: Option<PathBuf>,
+    /// Report as one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[cfg(test)]

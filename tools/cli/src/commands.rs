@@ -15,6 +15,7 @@ use crate::escape::{escape, escaped};
 use crate::output::Output;
 use crate::{demo, import};
 
+mod salvage;
 mod stats;
 
 /// Runs one command to its end.
@@ -28,6 +29,7 @@ pub(crate) fn run(command: Command) -> Result<(), CliError> {
         Command::Scan(args) => scan(&args),
         Command::Stats { database, json } => stats::run(&database.database, json),
         Command::Verify(args) => verify(&args.database),
+        Command::Salvage(args) => salvage::run(&args),
     }
 }
 

@@ -25,6 +25,24 @@ pub(crate) enum CliError {
         /// The database.
         path: PathBuf,
     },
+    /// A salvage could not read everything; the report says what.
+    #[error("{losses} {} in {}; the report is in {}", if *.losses == 1 { "loss" } else { "losses" }, .path.display(), .report.display())]
+    Lost {
+        /// How many losses were reported.
+        losses: usize,
+        /// The database.
+        path: PathBuf,
+        /// Where they are listed.
+        report: PathBuf,
+    },
+    /// The report of a salvage has no place.
+    #[error("cannot write the report {}: {reason}", path.display())]
+    SalvageReport {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// An existing database has another number of shards than was asked for.
     #[error("{} has {found} shards, not {wanted}: --shards is for a database that is yet to be created", path.display())]
     Shards {

@@ -266,6 +266,34 @@ fn a_write_in_flight_at_a_crash_may_be_there_or_not() {
 }
 
 #[test]
+fn a_crash_during_a_durable_write_loses_keeps_or_tears_it_and_none_before_it() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..400 {
+        let world = world(seed);
+        let env = world.env(0);
+        let file = world
+            .run(create(&env, "file", Access::ReadWriteDurable))
+            .unwrap();
+        let program = async {
+            file.write_at(0, page(1)).await.unwrap();
+            file.sync().await.unwrap();
+            file.write_at(0, IoBuf::from_slice(&[2; 2 * 4096])).await
+        };
+        let cut = world.run_until_crash(program, CrashPoint::DuringWrite(1));
+        assert!(matches!(cut, Ok(None)));
+        let bytes = world.crash().read_file(Path::new("file")).unwrap();
+        let count = |wanted: u8| {
+            let found = bytes.iter().map(|&byte| usize::from(byte == wanted));
+            found.sum::<usize>()
+        };
+        seen.insert((count(1), count(2)));
+    }
+    assert!(seen.contains(&(4096, 0)), "lost");
+    assert!(seen.contains(&(0, 2 * 4096)), "kept");
+    assert!(seen.len() > 10, "torn in many ways: {seen:?}");
+}
+
+#[test]
 fn a_kill_keeps_what_was_written_and_leaves_it_pending() {
     let image = image_after(async |env| {
         let file = create(&env, "file", Access::ReadWrite).await;

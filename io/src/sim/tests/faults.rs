@@ -149,6 +149,21 @@ fn a_misdirected_read_brings_another_place_and_harms_nothing() {
 }
 
 #[test]
+fn a_sticky_misdirected_read_agrees_with_itself_until_the_place_is_written() {
+    let fault = Fault::StickyMisdirectedRead;
+    let (world, ()) = struck(3, fault, Access::ReadWriteDurable, async |_, file| {
+        let first = file.read_at(0, 4096).await.unwrap()[0];
+        assert!(first == 2 || first == 3);
+        assert_eq!(file.read_at(0, 4096).await.unwrap()[0], first);
+        file.write_at(0, page(9)).await.unwrap();
+        assert_eq!(file.read_at(0, 4096).await.unwrap()[0], 9);
+    });
+    assert_fired(&world, fault);
+    assert_eq!(contents(&world), [9, 2, 3]);
+    assert!(!world.damage()[0].live);
+}
+
+#[test]
 fn a_phantom_write_is_acknowledged_and_lost() {
     let access = Access::ReadWriteDurable;
     let (world, written) = struck(1, Fault::PhantomWrite, access, async |_, file| {
@@ -170,6 +185,50 @@ fn a_stale_read_brings_what_was_there_before() {
     });
     assert_eq!(read, (2, 9));
     assert_fired(&world, Fault::StaleRead);
+}
+
+#[test]
+fn a_sticky_stale_read_agrees_with_itself_until_the_block_is_written() {
+    let fault = Fault::StickyStaleRead;
+    let (world, ()) = struck(1, fault, Access::ReadWriteDurable, async |_, file| {
+        file.write_at(4096, page(9)).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(file.read_at(4096, 4096).await.unwrap()[0], 2);
+        }
+        file.write_at(4096, page(8)).await.unwrap();
+        assert_eq!(file.read_at(4096, 4096).await.unwrap()[0], 8);
+    });
+    assert_fired(&world, fault);
+    assert!(!world.damage()[0].live);
+}
+
+#[test]
+fn damage_under_a_durable_write_never_comes_back_and_under_another_one_may() {
+    for (access, live) in [(Access::ReadWriteDurable, false), (Access::ReadWrite, true)] {
+        let (world, ()) = struck(1, Fault::StickyReadError, access, async |_, file| {
+            assert!(is_eio(&file.read_at(4096, 4096).await));
+            file.write_at(4096, page(9)).await.unwrap();
+        });
+        assert!(!world.damage()[0].live);
+        let mut image = world.shutdown();
+        image.crash(&mut Rng::new(1), &CrashModel::NOTHING_SURVIVES);
+        assert_eq!(image.damage()[0].live, live);
+    }
+}
+
+#[test]
+fn a_sync_that_lied_is_forgiven_when_a_later_one_does_not() {
+    let access = Access::ReadWrite;
+    let (world, ()) = struck(1, Fault::LyingSync, access, async |_, file| {
+        file.write_at(0, page(9)).await.unwrap();
+        file.sync().await.unwrap();
+        file.sync().await.unwrap();
+    });
+    assert!(!world.damage()[0].live);
+    let mut image = world.shutdown();
+    image.crash(&mut Rng::new(1), &CrashModel::NOTHING_SURVIVES);
+    assert!(!image.damage()[0].live);
+    assert_eq!(blocks(image.read_file(Path::new("file"))), [9, 2, 3]);
 }
 
 #[test]
@@ -474,6 +533,35 @@ fn a_script_fails_each_call_in_turn() {
             }
         }
     }
+}
+
+#[test]
+fn a_lasting_script_fails_every_call_from_its_own_on_until_it_is_cleared() {
+    let world = world(1);
+    let env = world.env(0);
+    world.add_lasting_script(Script {
+        op: IoOp::Write,
+        path: "file".to_owned(),
+        nth: 1,
+        error: IoErrorKind::NoSpace,
+    });
+    world
+        .run(async {
+            let file = create(&env, "file", Access::ReadWrite).await;
+            file.write_at(0, page(1)).await.unwrap();
+            for _ in 0..3 {
+                let failed = file.write_at(4096, page(2)).await.unwrap_err();
+                assert_eq!(failed.kind(), &IoErrorKind::NoSpace);
+            }
+            world.clear_scripts();
+            file.write_at(4096, page(3)).await.unwrap();
+        })
+        .unwrap();
+    let strikes = world.strikes();
+    assert_eq!(strikes.len(), 3);
+    assert_eq!(strikes[0].range, Some((4096, 4096)));
+    assert!(strikes.iter().all(|strike| strike.op == IoOp::Write));
+    assert!(strikes[0].path.ends_with("file") && strikes[0].at <= strikes[2].at);
 }
 
 #[test]

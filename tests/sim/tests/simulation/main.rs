@@ -4,3 +4,4 @@ mod crashes;
 mod determinism;
 mod model;
 mod regressions;
+mod sweeps;

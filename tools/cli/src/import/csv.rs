@@ -21,6 +21,8 @@ const FIELDS_START: usize = 64;
 #[derive(Debug)]
 pub(crate) struct CsvRows {
     reader: Reader,
+    /// Whether the reader was given anything yet.
+    has_begun: bool,
     /// The line that the next byte is on, from 1 on, and the one that the row began on.
     line: u64,
     row_line: u64,
@@ -67,6 +69,7 @@ impl CsvRows {
     fn new(builder: &mut ReaderBuilder, key: Vec<String>) -> Self {
         Self {
             reader: builder.terminator(Terminator::CRLF).build(),
+            has_begun: false,
             line: 1,
             row_line: 1,
             in_row: false,
@@ -126,9 +129,13 @@ impl CsvRows {
     fn take_in(&mut self, input: &mut &[u8]) -> bool {
         // Without input, `csv-core` would take the file for ended.
         while !input.is_empty() {
+            // `csv-core` drops a byte order mark, but only when it comes in one piece. What is one
+            // is the source's to say, so its first byte comes alone.
+            let end = if self.has_begun { input.len() } else { 1 };
+            self.has_begun = true;
             let record = &mut self.record;
             let (result, taken, bytes, fields) = self.reader.read_record(
-                input,
+                &input[..end],
                 &mut record.bytes[record.byte_count..],
                 &mut record.ends[record.field_count..],
             );
@@ -143,7 +150,8 @@ impl CsvRows {
             record.byte_count += bytes;
             record.field_count += fields;
             match result {
-                ReadRecordResult::InputEmpty => return false,
+                // All of the input, or its first byte.
+                ReadRecordResult::InputEmpty => {}
                 ReadRecordResult::OutputFull => record.grow_bytes(),
                 ReadRecordResult::OutputEndsFull => record.grow_fields(),
                 ReadRecordResult::Record | ReadRecordResult::End => return true,

@@ -15,6 +15,7 @@ mod crash;
 mod demo;
 mod entries;
 mod import;
+mod salvage;
 
 use std::ffi::OsStr;
 use std::io::Write;

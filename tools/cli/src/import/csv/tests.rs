@@ -175,3 +175,15 @@ fn a_header_that_cannot_be_used_is_refused() {
     );
     assert!(header_error(&["k"], b"k,\"v\n1,2\n").contains("not closed"));
 }
+
+/// The mark that a file may begin with is taken off before the rows are parsed. One more is a part
+/// of the first column's name, and not only when it arrives in pieces.
+#[test]
+fn a_byte_order_mark_is_kept_however_it_arrives() {
+    for make in [CsvRows::csv, CsvRows::tsv] {
+        let rows = rows_of(make, &["\u{feff}k"], "\u{feff}k\n1\n".as_bytes());
+        assert_eq!(rows, [row("1", "{\"\u{feff}k\":\"1\"}")]);
+        let rows = rows_of(make, &["\u{feff}k"], "\n\u{feff}k\n1\n".as_bytes());
+        assert_eq!(rows, [row("1", "{\"\u{feff}k\":\"1\"}")]);
+    }
+}

@@ -1,0 +1,144 @@
+//! Planted bugs: mistakes that can be switched on, to prove that the tests notice them.
+//!
+//! A site is one condition in the engine, `planted!("name")`, which means one of three things:
+//!
+//! * in an ordinary build it is the constant `false`, and nothing of it is left in the program;
+//! * built with `--cfg planted="name"` it is `true`: a program with that one bug;
+//! * built with `--cfg planted="any"` it is what the thread chose with [`choose`], so that one
+//!   program tries all of them.
+//!
+//! [`BUGS`] names every one. The lints know the same names, so a misspelt site is a warning; a test
+//! compares the list, the lints and the sites.
+
+use std::cell::Cell;
+
+/// A mistake that somebody could really make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bug {
+    /// How sites, lints and commands call it.
+    pub name: &'static str,
+    /// What the engine does wrong with it.
+    pub mistake: &'static str,
+}
+
+macro_rules! bugs {
+    ($($name:literal: $mistake:literal,)*) => {
+        /// Every planted bug.
+        pub const BUGS: &[Bug] = &[$(Bug { name: $name, mistake: $mistake },)*];
+
+        /// The one bug that this program was built with, if it was.
+        pub const BUILT_IN: Option<&str> = {
+            let mut name = None;
+            $(if cfg!(planted = $name) { name = Some($name); })*
+            name
+        };
+    };
+}
+
+bugs! {
+    // The log.
+    "ack_before_write": "a durable write is acknowledged before its record is written",
+    "answers_lag_a_record": "the waiters of a record are told with the next one",
+    "cut_record_replayed": "of a record that was cut, the commits that can be read are replayed",
+    "ignore_record_checksum": "a record's payload checksum is not compared",
+    "ignore_wal_write_error": "a log write that failed counts as done",
+    "lose_room_wake": "writes that wait for room are not woken when there is room",
+    "lose_segment_dir_sync": "the name of a new segment is not synced",
+    "one_segment_header": "only one copy of a segment's header is written",
+    "relaxed_never_due": "relaxed writes wait for a durable one to take them along",
+    "release_segment_early": "a segment is released that holds the record behind the checkpoint",
+    "replay_stale_tail": "records of an earlier use of a segment are replayed behind the last",
+    "reuse_segment_number": "two uses of files get the same segment number",
+    "rot_is_torn_tail": "a record damaged below a durable mark is taken for the end of the log",
+    "skip_replay_sync": "what was replayed is not synced before it is trusted",
+    "torn_tail_is_rot": "a torn record counts as proof that it was durable itself",
+    "write_after_poison": "the log goes on behind a write that failed",
+
+    // The superblock and the checkpoint.
+    "checkpoint_read_late": "the checkpoint covers records that the flushed memtable does not hold",
+    "discard_failed_flush": "a sealed memtable is dropped when its flush failed",
+    "lose_flush_wake": "those who wait for a flush are not woken",
+    "one_superblock_copy": "only one copy of the superblock is written",
+    "retry_failed_sync": "a sync of the tree's file that failed is made again, and the second believed",
+    "skip_parent_sync": "the name of the database's directory is not synced",
+    "superblock_in_place": "each superblock is written over the one before",
+    "superblock_not_durable": "the superblock's file is not opened for durable writes",
+    "truncate_before_superblock": "the log is freed before the superblock is durable",
+
+    // The tree.
+    "drop_tombstone": "a flush drops a tombstone and leaves the older version in the tree",
+    "free_before_publish": "units of the current tree are free while the next one is written",
+    "free_pinned_units": "old units are reused although a view can reach them",
+    "ignore_blob_checksum": "a large value's checksum is not compared",
+    "ignore_page_checksum": "a page's checksum is not compared",
+    "ignore_page_identity": "a sound page is accepted whatever owner, unit and version it has",
+    "ignore_page_version": "a page is accepted that is not the version that its parent means",
+    "leak_value_units": "the units of large values that are replaced are never free again",
+    "separator_off_by_one": "a split sends the last key of the left page to the right one",
+    "skip_tree_sync": "the superblock points to a tree that was not synced",
+    "space_map_unreserved": "after opening, the units of the space map count as free",
+    "take_short_gap": "the allocator hands out a run whose last unit is taken",
+
+    // Versions, reads and scans.
+    "clock_restarts_low": "timestamps begin anew after a restart",
+    "memtable_keeps_one_version": "a new version replaces the one that a scan's snapshot needs",
+    "multi_get_holds_last": "a multi-get waits for the durability of its last value alone",
+    "scan_ignores_snapshot": "a scan shows versions newer than its snapshot",
+    "scan_refreshes_view": "each page of a scan is read from the newest tree",
+    "scan_skips_sealed": "a view leaves out the memtable that is being flushed",
+    "show_before_durable": "a read shows what a crash could take back",
+
+    // The side of the callers.
+    "scan_takes_last_time": "a scan's snapshot is one shard's time, not the latest of all",
+    "split_by_part_of_key": "batches are split by a part of the key, gets are routed by all of it",
+}
+
+/// Whether this program has all of them built in, for [`choose`] to choose from.
+pub const CAN_CHOOSE: bool = cfg!(planted = "any");
+
+thread_local! {
+    static CHOSEN: Cell<Option<&'static str>> = const { Cell::new(None) };
+    static REACHED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Switches one bug on for this thread, and every other one off.
+///
+/// # Panics
+/// When there is no such bug, or when it is not built in.
+pub fn choose(name: Option<&'static str>) {
+    let known = |name| CAN_CHOOSE && BUGS.iter().any(|bug| bug.name == name);
+    assert!(name.is_none_or(known), "there is no bug {name:?}");
+    CHOSEN.set(name);
+    REACHED.set(0);
+}
+
+/// How often this thread came to a site of its bug since it chose it.
+pub fn reached() -> u64 {
+    REACHED.get()
+}
+
+/// What a site asks in a program that can choose.
+#[doc(hidden)]
+pub fn is_chosen(name: &str) -> bool {
+    let chosen = CHOSEN.get() == Some(name);
+    REACHED.set(REACHED.get() + u64::from(chosen));
+    chosen
+}
+
+/// Whether this bug is switched on; see [`planted`](mod@crate::planted).
+#[cfg(not(planted = "any"))]
+#[macro_export]
+macro_rules! planted {
+    ($name:literal) => {
+        cfg!(planted = $name)
+    };
+}
+
+/// Whether this bug is switched on; see [`planted`](mod@crate::planted).
+#[cfg(planted = "any")]
+#[macro_export]
+macro_rules! planted {
+    ($name:literal) => {
+        $crate::planted::is_chosen($name)
+    };
+}
