@@ -33,6 +33,10 @@ pub struct ShardStats {
     pub flush_blocked: bool,
     /// Whether there is no space: only deletions and reads are taken, until there is some again.
     pub space_short: bool,
+    /// How often something found no space, although there was enough before.
+    pub shortages: u64,
+    /// Of the deletions, those that were taken after the reserve had been given up.
+    pub reserve_deletes: u64,
     /// Memtables flushed to the tree.
     pub flushes: u64,
     /// Commits that the log took.

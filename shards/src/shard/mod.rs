@@ -147,6 +147,8 @@ struct Counters {
     scans: Cell<u64>,
     deferred: Cell<u64>,
     flushes: Cell<u64>,
+    shortages: Cell<u64>,
+    reserve_deletes: Cell<u64>,
     replayed_records: Cell<u64>,
 }
 

@@ -113,19 +113,24 @@ impl<E: Env> Shard<E> {
             counters: Counters::default(),
         }));
         shard.0.counters.replayed_records.set(recovery.records);
-        let replayed = !shard.0.active.borrow().borrow().is_empty();
-        if replayed && (stuck.is_some() || shard.0.wal.live_segments() > REPLAYED_SEGMENTS_MAX) {
-            shard.seal();
-        }
-        // Before there is a reserve to give up, so that it is not made while others need the space.
-        let shortage = stuck.or_else(|| shard.0.wal.take_shortage());
-        if let Some(error) = shortage.filter(Error::is_no_space) {
-            shard.0.space.found_at_opening();
-            shard.note_no_space(&error);
-        } else {
-            shard.hold_reserve().await;
-        }
+        shard.flush_or_hold_reserve(stuck).await;
         Ok(shard)
+    }
+
+    /// Flushes what was replayed, if it cannot wait, and makes the reserve, unless there is a
+    /// shortage already: then it is not made while others need the space.
+    async fn flush_or_hold_reserve(&self, stuck: Option<Error>) {
+        let replayed = !self.0.active.borrow().borrow().is_empty();
+        if replayed && (stuck.is_some() || self.0.wal.live_segments() > REPLAYED_SEGMENTS_MAX) {
+            self.seal();
+        }
+        let shortage = stuck.filter(Error::is_no_space);
+        if let Some(error) = shortage.or_else(|| self.0.wal.take_shortage()) {
+            self.0.space.found_at_opening();
+            self.note_no_space(&error);
+        } else {
+            self.hold_reserve().await;
+        }
     }
 }
 
@@ -188,7 +193,7 @@ impl<E: Env> Recovery<E> {
 
     /// Empties the full memtable into the tree. Where damage or a full disk forbids that, the rest
     /// of the log is taken into memory beyond the budget: what was taken before was bounded in the
-    /// same way, so the log holds little more than two memtables.
+    /// same way, so the log holds little more than three memtables.
     async fn make_room(&mut self, replay: &Replay<E>) -> Result<()> {
         if let Some(error) = &self.stuck {
             let bytes = self.table.borrow().bytes();

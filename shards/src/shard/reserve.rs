@@ -45,13 +45,14 @@ impl Reserve {
         self.bytes
     }
 
-    /// Gives the space back.
-    pub(super) async fn give_up<E: Env>(&self, env: &E) {
+    /// Gives the space back; false if there was none to give.
+    pub(super) async fn give_up<E: Env>(&self, env: &E) -> bool {
         match env.remove_file(&self.path).await {
-            Ok(()) => {}
+            Ok(()) => return true,
             Err(error) if matches!(error.kind(), IoErrorKind::NotFound) => {}
             Err(error) => tracing::warn!(%error, "the reserve of space could not be given up"),
         }
+        false
     }
 
     /// Makes sure that it is there. A failure for another reason than space is no reason not to

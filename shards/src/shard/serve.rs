@@ -188,6 +188,8 @@ impl<E: Env> Shard<E> {
             memtable_bytes: to_u64(memtables),
             memtable_budget_bytes: to_u64(2 * inner.config.memtable_bytes()),
             space_short: inner.space.shortage().is_some(),
+            shortages: counters.shortages.get(),
+            reserve_deletes: counters.reserve_deletes.get(),
             flush_blocked: inner.flush_error.borrow().is_some(),
             flushes: counters.flushes.get(),
             wal_commits: wal.commits,

@@ -7,10 +7,12 @@
 //!    need, then the flush is tried again.
 //! 3. While the log has no segment to go on in, what is in memory is flushed, however little: that
 //!    frees the log's old segments, and a tree with free units needs no space for it.
-//! 4. When flush and log have what they need, the reserve is made again, and all is as before.
-//!    Otherwise the shard is short of space: it refuses writes that put, and takes deletions and
-//!    reads. Steps 2 to 4 are repeated as often as [`RETRY_INTERVAL`], and for a deletion that finds
-//!    no room. So the shortage ends by itself, without reopening.
+//! 4. When flush and log have what they need, the reserve is made again. Where the disk has no space
+//!    for it, as much free room in the tree stands in for it. With either all is as before. Without
+//!    both the shard is short of space: it refuses writes that put, and takes deletions and reads.
+//! 5. As long as the reserve is not there, the steps are repeated as often as [`RETRY_INTERVAL`],
+//!    and for a deletion that finds no room. So a shortage ends by itself, without reopening, and
+//!    one that the tree's room ended comes back before puts have used that up.
 //!
 //! # Bounds
 //! Deletions are taken as far as the log's segments reach, and while the memtables are below
@@ -28,11 +30,11 @@ use std::time::Duration;
 use futures_util::future::select;
 use lightning_io::{Env, IoError};
 
-use super::Shard;
 use super::reserve::{Held, Reserve};
+use super::{Shard, count};
 use crate::signal::Signal;
 use crate::wal::Ops;
-use crate::{Error, Result, ShardId};
+use crate::{Error, Result};
 
 /// How often a shard that is short of space looks whether there is some again: soon enough for
 /// callers who wait, and seldom enough to be nothing beside the work of a shard.
@@ -57,9 +59,14 @@ enum State {
 pub(super) struct Space {
     state: RefCell<State>,
     reserve: Reserve,
-    /// Whether the reserve is there.
+    /// Whether the reserve is there; a shortage that is looked into gives it up.
     held: Cell<bool>,
-    /// Raised when the task that waits for space is to look at once: for a deletion, or to end.
+    /// Whether there was one to give up when the shortage began.
+    given_up: Cell<bool>,
+    /// Whether a task looks for space, or for the reserve: always, but while it is `held` and there
+    /// is enough.
+    watched: Cell<bool>,
+    /// Raised when that task is to look at once: for what found none, or to end.
     wake: Signal,
 }
 
@@ -69,6 +76,8 @@ impl Space {
             state: RefCell::new(State::Enough),
             reserve: Reserve::new(directory, reserve_bytes),
             held: Cell::new(false),
+            given_up: Cell::new(false),
+            watched: Cell::new(false),
             wake: Signal::default(),
         }
     }
@@ -86,14 +95,9 @@ impl Space {
         }
     }
 
-    /// Notes that there is no space, after everything was tried.
-    fn become_short(&self, shard: ShardId) {
-        if let State::Looking(cause) = &*self.state.borrow() {
-            tracing::warn!(%shard, %cause, "no space: only deletions and reads are taken");
-        }
-        if let Some(cause) = self.shortage() {
-            *self.state.borrow_mut() = State::Short(cause);
-        }
+    /// Whether what is taken now is taken thanks to the reserve.
+    pub(super) fn is_on_reserve(&self) -> bool {
+        self.given_up.get() && matches!(*self.state.borrow(), State::Short(_))
     }
 
     /// Has the task that waits for space end, as the shard closes.
@@ -105,10 +109,8 @@ impl Space {
 impl<E: Env> Shard<E> {
     /// Makes the reserve when the shard is opened; a full disk is a shortage from the start.
     pub(super) async fn hold_reserve(&self) {
-        let space = &self.0.space;
-        match space.reserve.hold(&self.0.env).await {
-            Held::Yes => space.held.set(true),
-            Held::NoSpace(cause) => self.note_shortage(cause),
+        if let Some(cause) = self.make_reserve().await {
+            self.note_shortage(cause);
         }
     }
 
@@ -120,17 +122,20 @@ impl<E: Env> Shard<E> {
         if self.0.closing.get() || known && self.0.deferred.borrow().is_empty() {
             return;
         }
-        if known {
-            *space.state.borrow_mut() = State::Looking(cause);
+        if !known {
+            count(&self.0.counters.shortages, 1);
+            tracing::warn!(
+                shard = %self.id(), %cause,
+                "no space: the reserve is given up; where that does not help, only deletions and \
+                 reads are taken"
+            );
+        }
+        *space.state.borrow_mut() = State::Looking(cause);
+        if space.watched.replace(true) {
             return space.wake.raise();
         }
-        tracing::warn!(
-            shard = %self.id(), %cause,
-            "something found no space; the reserve is given up"
-        );
-        *space.state.borrow_mut() = State::Looking(cause);
         let shard = self.clone();
-        self.spawn_counted(async move { shard.wait_for_space().await });
+        self.spawn_counted(async move { shard.watch_space().await });
     }
 
     /// As [`Self::note_shortage`], for whatever says so in an error of the log or of a flush.
@@ -140,35 +145,59 @@ impl<E: Env> Shard<E> {
         }
     }
 
-    /// Steps 2 to 4, until there is space, the shard is poisoned or closes.
-    async fn wait_for_space(&self) {
+    /// Steps 2 to 5, until the reserve is there, the shard is poisoned or closes.
+    async fn watch_space(&self) {
         let (inner, space) = (&self.0, &self.0.space);
         loop {
-            if space.held.replace(false) {
-                space.reserve.give_up(&inner.env).await;
+            let looks = space.shortage().is_some();
+            if looks {
+                self.look_for_space().await;
             }
-            inner.wal.ensure_spare().await;
-            self.flush_for_space().await;
-            inner.wal.ensure_spare().await;
             if inner.closing.get() || inner.wal.poisoned().is_some() {
                 return;
             }
-            if !self.needs_space() && self.reserve_again().await && !self.needs_space() {
+            // What the log and a flush need comes before the reserve.
+            let missing = if looks && self.needs_space() {
+                None
+            } else {
+                self.make_reserve().await.filter(|_| !self.tree_has_room())
+            };
+            let noted = space.shortage();
+            if !looks && noted.is_some() {
+                continue;
+            }
+            let lacking = missing.or_else(|| noted.filter(|_| self.needs_space()));
+            if let Some(cause) = lacking {
+                // What the log has to say about it is no news any more: who waits may be refused.
+                drop(inner.wal.take_shortage());
+                *space.state.borrow_mut() = State::Short(cause);
+            } else if looks {
                 tracing::info!(shard = %self.id(), "there is space again");
                 *space.state.borrow_mut() = State::Enough;
-                self.resume_deferred();
+            }
+            let done = space.shortage().is_none() && space.held.get();
+            space.watched.set(!done);
+            self.resume_deferred();
+            if done {
                 return;
             }
-            // What the log has to say about it is no news any more: who waits may be refused.
-            drop(inner.wal.take_shortage());
-            space.become_short(inner.owner.shard);
-            self.resume_deferred();
             select(
                 pin!(inner.env.sleep(RETRY_INTERVAL)),
                 pin!(space.wake.wait()),
             )
             .await;
         }
+    }
+
+    /// Steps 2 and 3: gives the reserve to whatever found no space.
+    async fn look_for_space(&self) {
+        let (inner, space) = (&self.0, &self.0.space);
+        if space.held.replace(false) && !planted!("reserve_kept") {
+            space.given_up.set(space.reserve.give_up(&inner.env).await);
+        }
+        inner.wal.ensure_spare().await;
+        self.flush_for_space().await;
+        inner.wal.ensure_spare().await;
     }
 
     /// Whether the log or a flush cannot go on.
@@ -191,15 +220,28 @@ impl<E: Env> Shard<E> {
         }
     }
 
-    /// Whether there is a reserve for the next shortage: the file, or as much room in the tree's.
-    async fn reserve_again(&self) -> bool {
+    /// Makes the reserve, unless it is there; says why not when there is no space for it.
+    async fn make_reserve(&self) -> Option<IoError> {
         let space = &self.0.space;
-        if space.reserve.hold(&self.0.env).await == Held::Yes {
-            space.held.set(true);
-            return true;
+        let held = if planted!("reserve_not_refilled") && space.given_up.get() {
+            Held::Yes
+        } else {
+            space.reserve.hold(&self.0.env).await
+        };
+        space.held.set(held == Held::Yes);
+        match held {
+            Held::Yes => {
+                space.given_up.set(false);
+                None
+            }
+            Held::NoSpace(cause) => Some(cause),
         }
+    }
+
+    /// Whether the tree's file has as much free room as the reserve takes.
+    fn tree_has_room(&self) -> bool {
         let tree = self.0.tree.stats();
-        tree.file_bytes.saturating_sub(tree.used_bytes) >= space.reserve.bytes()
+        tree.file_bytes.saturating_sub(tree.used_bytes) >= self.0.space.reserve.bytes()
     }
 
     /// Whether a write is taken as far as space is concerned, or has to wait for what is known of it
@@ -211,7 +253,7 @@ impl<E: Env> Shard<E> {
         match &*self.0.space.state.borrow() {
             State::Enough => Ok(true),
             State::Looking(_) => Ok(false),
-            State::Short(_) if ops.only_delete() => Ok(true),
+            State::Short(_) if ops.only_delete() || planted!("puts_take_the_reserve") => Ok(true),
             State::Short(cause) => Err(Error::NoSpace {
                 shard: self.id(),
                 cause: cause.clone(),

@@ -126,7 +126,13 @@ impl<E: Env> Shard<E> {
             return Ok(true);
         }
         match &*self.0.flush_error.borrow() {
-            Some(error) if error.is_no_space() && self.has_room_for_deletions() => Ok(true),
+            Some(error) if error.is_no_space() && self.has_room_for_deletions() => {
+                debug_assert!(
+                    write.ops.only_delete(),
+                    "puts wait or are refused in a shortage"
+                );
+                Ok(true)
+            }
             Some(error) => Err(error.clone()),
             None => Ok(false),
         }
@@ -169,6 +175,9 @@ impl<E: Env> Shard<E> {
         let (puts, deletes) = apply(&self.0.active.borrow(), &write.ops, timestamp, flags);
         count(&self.0.counters.puts, puts);
         count(&self.0.counters.deletes, deletes);
+        if self.0.space.is_on_reserve() {
+            count(&self.0.counters.reserve_deletes, deletes);
+        }
         if relaxed || planted!("ack_before_write") {
             drop(write.reply.send(Ok(timestamp)));
         } else {

@@ -119,23 +119,26 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
     }
 
     pub(super) fn ask_for_room(&self, state: &mut State<E, W>, record_bytes: u64) -> Result<()> {
-        state.demanded = true;
+        let needed = record_bytes + 2 * to_u64(BLOCK_BYTES);
         // A shortage that the shard has not heard of may be mended before anybody is refused.
         let told = state.shortage.is_none();
         let error = state.prepare_error.take().filter(|_| told);
+        if let Some(error) = error {
+            // The next one to ask sees whether another attempt does better.
+            state.demanded_bytes = 0;
+            return Err(self.no_room(error));
+        }
+        state.demanded_bytes = needed;
         if state.preparing {
             return Ok(());
         }
-        let needed = record_bytes + 2 * to_u64(BLOCK_BYTES);
         if let Some(short) = state.spare.take() {
             state.segments.give_back(short);
         }
         let length = needed.max(self.0.config.segment_bytes_first);
         let length = round_up(length, to_u64(BLOCK_BYTES));
         self.start_preparing(state, length, length);
-        // The attempt before this one failed: say so now, and let the next caller see whether
-        // this one does better.
-        error.map_or(Ok(()), |error| Err(self.no_room(error)))
+        Ok(())
     }
 
     fn no_room(&self, error: Error) -> Error {
@@ -165,16 +168,18 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
                 state.preparing = false;
                 match prepared {
                     Ok(Ok(file)) => {
+                        if file.length >= state.demanded_bytes {
+                            state.prepare_error = None;
+                            state.demanded_bytes = 0;
+                        }
                         state.spare = Some(file);
-                        state.prepare_error = None;
-                        state.demanded = false;
                     }
                     Ok(Err(error)) => {
                         tracing::warn!(shard = %wal.0.shard, %error, "no spare log segment");
                         if error.is_no_space() {
                             state.shortage = Some(wal.no_room(error.clone()));
                         }
-                        state.prepare_error = state.demanded.then_some(error);
+                        state.prepare_error = (state.demanded_bytes > 0).then_some(error);
                     }
                     // The log has failed, and says why.
                     Err(_) => {}

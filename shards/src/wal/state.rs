@@ -35,9 +35,10 @@ pub(super) struct State<E: Env, W> {
     /// A file ready to become the next segment.
     pub(super) spare: Option<SegmentFile<E::File>>,
     pub(super) preparing: bool,
-    /// Whether a commit waits for the spare.
-    pub(super) demanded: bool,
-    /// Why a demanded spare could not be prepared, until somebody was told.
+    /// The length of the spare that a commit waits for; zero when none does.
+    pub(super) demanded_bytes: u64,
+    /// Why a demanded spare could not be prepared, until somebody was told. A smaller one that could
+    /// be does not change that.
     pub(super) prepare_error: Option<Error>,
     /// That no segment could be made for lack of space, until the shard was told.
     pub(super) shortage: Option<Error>,
@@ -75,7 +76,7 @@ impl<E: Env, W> State<E, W> {
             reserved: 0,
             spare: None,
             preparing: false,
-            demanded: false,
+            demanded_bytes: 0,
             prepare_error: None,
             shortage: None,
             filling: Group::default(),

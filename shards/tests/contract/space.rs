@@ -350,6 +350,29 @@ fn a_refusal_of_the_moment_is_over_at_once() {
 }
 
 #[test]
+fn what_no_room_can_be_made_for_is_refused_and_the_rest_goes_on() {
+    let world = world(10);
+    world
+        .run(async {
+            let db = open(&world, RESERVE).await;
+            let mut content = Content::new();
+            limit(&world, 512 << 10);
+            for round in 0..4 {
+                // There is space, but not as much as its record takes; nothing waits for ever.
+                let large = put(&db, "large".to_owned(), vec![1; 2 << 20], &mut content).await;
+                assert!(matches!(large, Err(Error::NoSpace { .. })), "{large:?}");
+                let key = format!("small{round}");
+                put(&db, key, vec![1; 700], &mut content).await.unwrap();
+            }
+            wait(&db).await;
+            assert!(!is_short(&db).await && holds_reserve(&world.image()));
+            assert_holds(&db, &content).await;
+            db.close().await.unwrap();
+        })
+        .unwrap();
+}
+
+#[test]
 fn a_reserve_of_another_size_replaces_the_old_one() {
     let world = world(9);
     let file = Path::new("db/shard-000/reserve");

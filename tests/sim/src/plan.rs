@@ -113,6 +113,8 @@ pub(crate) struct Plan {
     pub crash: CrashModel,
     /// What else goes wrong.
     pub swarm: Swarm,
+    /// What each shard holds back for a full disk, most times that the database is opened.
+    pub reserve_bytes: u64,
     io_latency: Duration,
 }
 
@@ -167,6 +169,7 @@ impl Plan {
                 Duration::from_micros(40),
                 Duration::from_millis(2),
             ]),
+            reserve_bytes: draw_reserve_bytes(rng),
         }
     }
 
@@ -187,7 +190,7 @@ impl Plan {
                 Duration::from_millis(50),
             ]),
             mark_interval: rng.pick(&[Duration::from_micros(100), Duration::from_millis(10)]),
-            reserve_bytes: lightning_io::to_u64(rng.pick(&[0, 64 * KIB, 256 * KIB, 2_048 * KIB])),
+            reserve_bytes: draw_reserve_bytes(rng),
         }
     }
 
@@ -247,6 +250,10 @@ impl Plan {
             _ => None,
         }
     }
+}
+
+fn draw_reserve_bytes(rng: &mut Rng) -> u64 {
+    lightning_io::to_u64(rng.pick(&[0, 64 * KIB, 64 * KIB, 256 * KIB, 2_048 * KIB]))
 }
 
 /// Space comes back after up to two seconds: some writes come before, and some after.

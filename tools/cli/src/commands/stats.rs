@@ -41,11 +41,13 @@ const HOLDS: [Figure; 9] = figures![
 ];
 
 /// What a shard has done since it was opened.
-const DID: [Figure; 12] = figures![
+const DID: [Figure; 14] = figures![
     puts "puts",
     gets "gets",
     gets_from_disk "from disk",
     deletes "deletes",
+    reserve_deletes "from reserve",
+    shortages "shortages",
     scans "scans",
     wal_commits "commits",
     wal_records "wal writes",
