@@ -302,10 +302,15 @@ impl Life {
         } else {
             OpenMode::OpenOrCreate
         };
+        let mut config = Plan::shard_config(&mut self.course);
+        if self.course.below(8) > 0 {
+            // Another one needs space at the opening, and there would be no shortage later.
+            config.reserve_bytes = self.plan.reserve_bytes;
+        }
         Opening {
             mode,
             name_shards: !self.exists || self.course.coin(),
-            config: Plan::shard_config(&mut self.course),
+            config,
         }
     }
 
@@ -343,6 +348,7 @@ impl Life {
         let interval = opening.config.relaxed_interval;
         let session = Session {
             scene: Rc::clone(&scene),
+            world,
             site: Site::new(world, self.plan.shards, self.plan.slots),
             opening,
             aim,

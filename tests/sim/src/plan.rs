@@ -115,6 +115,8 @@ pub(crate) struct Plan {
     pub crash: CrashModel,
     /// What else goes wrong.
     pub swarm: Swarm,
+    /// What each shard holds back for a full disk, most times that the database is opened.
+    pub reserve_bytes: u64,
     io_latency: Duration,
 }
 
@@ -169,6 +171,7 @@ impl Plan {
                 Duration::from_micros(40),
                 Duration::from_millis(2),
             ]),
+            reserve_bytes: draw_reserve_bytes(rng),
         }
     }
 
@@ -190,6 +193,7 @@ impl Plan {
             ]),
             mark_interval: rng.pick(&[Duration::from_micros(100), Duration::from_millis(10)]),
             compression: Compression::None,
+            reserve_bytes: draw_reserve_bytes(rng),
         };
         config.compression = rng.pick(&[
             Compression::None,
@@ -269,6 +273,10 @@ impl Plan {
             _ => None,
         }
     }
+}
+
+fn draw_reserve_bytes(rng: &mut Rng) -> u64 {
+    lightning_io::to_u64(rng.pick(&[0, 64 * KIB, 64 * KIB, 256 * KIB, 2_048 * KIB]))
 }
 
 /// Space comes back after up to two seconds: some writes come before, and some after.

@@ -236,8 +236,14 @@ figures! {
     contained: "keys readable beside them",
     /// Lives in which a shard failed, that were checked to take no more writes.
     poisoned: "shards that failed, checked",
+    /// Times that a shard found no space.
+    shortages: "shortages of space",
+    /// Deletions that a shard took after it had given up its reserve.
+    reserve_deletes: "deletions taken from a reserve",
     /// Lives on a full disk that took writes again once it was not.
     space_returned: "full disks that took writes again",
+    /// Of these, those filled until puts were refused, that took a deletion then.
+    filled_again: "of these, filled again, took a deletion",
     /// Checks of everything stored.
     verifies: "verifications",
     /// Memtables flushed.

@@ -280,15 +280,18 @@ impl Caller {
         }
     }
 
-    /// Puts one small value, to be durable when it is answered.
-    pub(crate) async fn put_key(&self, key: KeyId) -> Result<(), Error> {
+    /// Writes a value of a length, or deletes, to be durable when it is answered.
+    pub(crate) async fn write_key(&self, key: KeyId, len: Option<usize>) -> Result<(), Error> {
         let number = self.scene.next_write.get();
         self.scene.next_write.set(number + 1);
-        let value = Value::new(number, 0, 100);
-        let mut ops = Ops::default();
-        ops.put(KEYSPACE, self.scene.keys.bytes(key), &value.to_bytes())?;
+        let value = len.map(|len| Value::new(number, 0, len));
+        let (mut ops, bytes) = (Ops::default(), self.scene.keys.bytes(key));
+        match value {
+            Some(value) => ops.put(KEYSPACE, bytes, &value.to_bytes())?,
+            None => ops.delete(KEYSPACE, bytes)?,
+        }
         let shard = self.scene.keys.shard(self.router(), key);
-        let parts = BTreeMap::from([(shard, vec![(key, Some(value))])]);
+        let parts = BTreeMap::from([(shard, vec![(key, value)])]);
         let durability = Durability::Sync;
         let pending = PendingWrite { parts, durability };
         let written = self.database.client.write(ops, durability);

@@ -184,7 +184,7 @@ pub(super) struct Case<'a> {
 impl Case<'_> {
     fn kind(&self) -> &'static str {
         let name = self.file.file_name().unwrap_or_default().to_string_lossy();
-        ["DATABASE", "superblock", "tree"]
+        ["DATABASE", "superblock", "tree", "reserve"]
             .into_iter()
             .find(|kind| *kind == name)
             .unwrap_or("wal")
