@@ -5,8 +5,8 @@
 //! [`super::image`] and [`super::pending`]; transfers of data and their faults are in
 //! [`super::transfer`].
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -172,7 +172,12 @@ pub(super) struct Disk {
     place_ids: FxHashMap<Rc<Path>, usize>,
     /// Calls by place and kind.
     calls: Vec<[u64; OP_COUNT]>,
+    /// The blocks that were read, by file, when that is asked for.
+    pub(super) blocks_read: Option<BlocksRead>,
 }
+
+/// Numbers of blocks of [`BLOCK_BYTES`], by the path of their file.
+pub type BlocksRead = BTreeMap<PathBuf, BTreeSet<u64>>;
 
 /// When an operation reaches the device, and when it completes.
 #[derive(Debug, Clone, Copy)]
@@ -196,7 +201,18 @@ impl Disk {
             places: Vec::new(),
             place_ids: FxHashMap::default(),
             calls: Vec::new(),
+            blocks_read: None,
         }
+    }
+
+    /// Notes that a range of a file is read, if anybody wants to know.
+    fn note_read(&mut self, path: &Path, offset: u64, len: usize) {
+        let Some(files) = &mut self.blocks_read else {
+            return;
+        };
+        let block = to_u64(BLOCK_BYTES);
+        let blocks = offset / block..(offset + to_u64(len)).div_ceil(block);
+        files.entry(path.to_path_buf()).or_default().extend(blocks);
     }
 
     /// Interns a path.
@@ -273,6 +289,7 @@ impl Disk {
         let scripted = self.faults.scripted(op, &place.path, range, now);
         let result = match request.call {
             Call::Read { node, offset, len } => {
+                self.note_read(&place.path, offset, len);
                 let read = self.read(node, &place, offset, len, scripted, now);
                 read.map(Reply::Buf)
             }
