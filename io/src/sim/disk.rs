@@ -212,6 +212,8 @@ impl Disk {
         };
         let block = to_u64(BLOCK_BYTES);
         let blocks = offset / block..(offset + to_u64(len)).div_ceil(block);
+        // As the image names its files: from the root, which it does not write.
+        let path = path.strip_prefix("/").unwrap_or(path);
         files.entry(path.to_path_buf()).or_default().extend(blocks);
     }
 

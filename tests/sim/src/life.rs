@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use lightning_io::sim::{CrashPoint, CrashReport, Fault, Image, Pending, Rng, World};
-use lightning_io::{IoOp, to_u64};
+use lightning_io::{BLOCK_BYTES, IoOp, to_u64};
 use lightning_shards::{Error, OpenMode};
 
 use crate::database::{Opening, Site};
@@ -25,6 +25,7 @@ use crate::panics;
 use crate::plan::{Options, Plan, Purpose, log_uniform};
 use crate::report::{Figures, Hazard, Violation};
 use crate::session::{Aim, Ended, Session};
+use crate::sweep::is_sound;
 use crate::workload::{Phase, Scene};
 
 /// How much later than promised a relaxed write may reach the disk: records ahead of it and slow
@@ -577,10 +578,12 @@ impl Life {
             let (Some(number), Some(parent)) = (number, path.parent()) else {
                 continue;
             };
-            let bytes = image.read_file(&path).unwrap_or_default();
-            let id = bytes
-                .get(SEGMENT_ID_AT..)
-                .and_then(|bytes| bytes.first_chunk::<8>());
+            // What a crash tore has no number.
+            let header = image.read_range(&path, 0, BLOCK_BYTES).unwrap_or_default();
+            let header = Some(header).filter(|header| is_sound(header, SEGMENT_MAGIC));
+            let id = header
+                .as_deref()
+                .and_then(|header| header[SEGMENT_ID_AT..].first_chunk::<8>());
             let entry = used.entry(parent.to_path_buf()).or_default();
             entry.0 = entry.0.max(number);
             entry.1 = entry.1.max(id.map_or(0, |id| u64::from_le_bytes(*id)));
@@ -593,5 +596,6 @@ impl Life {
     }
 }
 
-/// Where a segment's header has its number; see the log's format.
+/// What a segment's header begins with, and where it has its number; see the log's format.
+const SEGMENT_MAGIC: [u8; 8] = *b"LDBWALSG";
 const SEGMENT_ID_AT: usize = 40;

@@ -22,13 +22,16 @@ pub(super) fn sweep(
         Part::Bytes => {
             let found = sweep_bytes(seed, required.bytes, jobs);
             let found = damaged(part, found, table);
-            let all = grouped(found.bytes);
-            let note = format!("changes; two databases of {all} bytes in all, 10 changes a byte");
-            (required.bytes_least, found.cases, note)
+            let (all, unread) = (grouped(found.bytes), grouped(found.total().unread));
+            let note = format!(
+                "changes; two databases of {all} bytes in all, 10 changes a byte; {unread} of them in \
+                 blocks that nothing reads"
+            );
+            (required.bytes_least, good(&found), note)
         }
         Part::Swaps => {
             let found = damaged(part, sweep_swaps(seed, required.swaps, jobs), table);
-            (required.swaps_least, found.cases, "swaps".to_owned())
+            (required.swaps_least, good(&found), "swaps".to_owned())
         }
         _ => {
             let sweep = if part == Part::Syncs {
@@ -58,6 +61,11 @@ pub(super) fn sweep(
         note,
         took: watch.elapsed(),
     });
+}
+
+/// Cases in which nothing was violated.
+fn good(found: &ByteFigures) -> u64 {
+    found.cases.saturating_sub(found.violation_count)
 }
 
 fn damaged(part: Part, found: Result<ByteFigures, String>, table: &mut Table) -> ByteFigures {

@@ -187,7 +187,7 @@ fn crc(parts: &[&[u8]]) -> u64 {
 }
 
 /// Whether a framed block has its magic and its checksum.
-fn is_sound(block: &[u8], magic: [u8; 8]) -> bool {
+pub(crate) fn is_sound(block: &[u8], magic: [u8; 8]) -> bool {
     block.len() == BLOCK_BYTES
         && block.starts_with(&magic)
         && number::<4>(block, 12) == Ok(crc(&[&block[..12], &[0; 4], &block[16..]]))

@@ -18,6 +18,7 @@ mod trouble;
 pub use bytes::{ByteFigures, Classes, sweep_bytes};
 pub use calls::{CallFigures, sweep_calls, sweep_syncs};
 pub use layout::Region;
+pub(crate) use layout::is_sound;
 pub use sample::Ending;
 pub use swaps::sweep_swaps;
 
