@@ -33,6 +33,7 @@ struct Chosen {
     relaxed_interval: Option<Duration>,
     page_bytes: Option<usize>,
     compression: Option<Compression>,
+    reserve_bytes: Option<u64>,
     spin: Option<Spin>,
 }
 
@@ -50,6 +51,7 @@ pub(crate) struct Settings {
     pub(crate) relaxed_interval: Duration,
     pub(crate) page_bytes: usize,
     pub(crate) compression: Compression,
+    pub(crate) reserve_bytes: u64,
     pub(crate) spin: Spin,
 }
 
@@ -72,6 +74,7 @@ impl Default for Settings {
             relaxed_interval: shard.relaxed_interval,
             page_bytes: shard.page_bytes,
             compression: shard.compression,
+            reserve_bytes: shard.reserve_bytes,
             spin: Spin::For(Duration::from_micros(30)),
         }
     }
@@ -86,6 +89,7 @@ impl Settings {
             page_bytes: self.page_bytes,
             compression: self.compression,
             relaxed_interval: self.relaxed_interval,
+            reserve_bytes: self.reserve_bytes,
             ..ShardConfig::default()
         }
     }
@@ -177,6 +181,20 @@ impl Builder {
         self
     }
 
+    /// Bytes of the disk that each shard holds back for when it is full; by default 2 MiB. A multiple
+    /// of 4 KiB; zero for none.
+    ///
+    /// On a full disk, writes that put are refused with [`crate::ErrorKind::NoSpace`], before anybody
+    /// can see them. Reads go on, and so do writes that only delete, as far as the reserve carries
+    /// them: what it has to hold is one segment of the log, 1 MiB at first, and what a flush adds to
+    /// the tree. When there is space, all writes are taken again, without reopening. Less than 1 MiB
+    /// may not be enough for a single deletion.
+    #[must_use]
+    pub fn reserve_bytes(mut self, bytes: u64) -> Self {
+        self.chosen.reserve_bytes = Some(bytes);
+        self
+    }
+
     /// How long an idle shard polls for requests before it sleeps; by default 30 us. Longer answers
     /// faster and uses more of the core; zero suits a laptop.
     #[must_use]
@@ -211,6 +229,7 @@ impl Builder {
             relaxed_interval: chosen.relaxed_interval.unwrap_or(base.relaxed_interval),
             page_bytes: chosen.page_bytes.unwrap_or(base.page_bytes),
             compression: chosen.compression.unwrap_or(base.compression),
+            reserve_bytes: chosen.reserve_bytes.unwrap_or(base.reserve_bytes),
             spin: chosen.spin.unwrap_or(base.spin),
         })
     }

@@ -108,6 +108,11 @@ bugs! {
     "merge_loses_operand": "a merge reads and writes in two steps, and others in between are lost",
     "recreate_keeps_keys": "a keyspace whose drop was cut short comes back when its name is used",
 
+    // A full disk.
+    "puts_take_the_reserve": "puts are taken as well once the reserve has been given up",
+    "reserve_kept": "the reserve is not given up in a shortage",
+    "reserve_not_refilled": "the reserve is not made again when there is space",
+
     // The side of the callers.
     "scan_takes_last_time": "a scan's snapshot is one shard's time, not the latest of all",
     "split_by_part_of_key": "batches are split by a part of the key, gets are routed by all of it",

@@ -31,6 +31,12 @@ pub struct ShardStats {
     pub memtable_budget_bytes: u64,
     /// Whether the last attempt at a flush failed: because of damage, or for lack of space.
     pub flush_blocked: bool,
+    /// Whether there is no space: only deletions and reads are taken, until there is some again.
+    pub space_short: bool,
+    /// How often something found no space, although there was enough before.
+    pub shortages: u64,
+    /// Of the deletions, those that were taken after the reserve had been given up.
+    pub reserve_deletes: u64,
     /// Memtables flushed to the tree.
     pub flushes: u64,
     /// Commits that the log took.

@@ -107,7 +107,8 @@ impl Database {
     ///
     /// # Errors
     /// [`crate::ErrorKind::NotFound`] when there is none of this name,
-    /// [`crate::ErrorKind::Invalid`] for the default one. After any other error it may be gone
+    /// [`crate::ErrorKind::Invalid`] for the default one; [`crate::ErrorKind::NoSpace`] on a full
+    /// disk, where [`Keyspace::delete_range`] still empties it. After any other error it may be gone
     /// already, and some of its keys may still take space: call it again, or leave that to the next
     /// opening.
     ///

@@ -30,8 +30,10 @@ mod flush;
 mod news;
 mod read;
 mod recovery;
+mod reserve;
 mod scan;
 mod serve;
+mod space;
 mod update;
 mod write;
 
@@ -56,6 +58,7 @@ pub use read::{Probe, Version};
 
 use dropped::Dropped;
 use scan::Scan;
+use space::Space;
 use write::{Deferred, Waiter};
 
 /// A memtable that is shared between the shard, its flush and open scans.
@@ -115,6 +118,7 @@ struct Inner<E: Env> {
     flush_wanted: Signal,
     /// Whether closing has given up on a flush that cannot succeed.
     flush_given_up: Cell<bool>,
+    space: Space,
     /// Why no more writes are taken: this shard or a peer failed.
     refused: RefCell<Option<Error>>,
 
@@ -157,6 +161,8 @@ struct Counters {
     scans: Cell<u64>,
     deferred: Cell<u64>,
     flushes: Cell<u64>,
+    shortages: Cell<u64>,
+    reserve_deletes: Cell<u64>,
     replayed_records: Cell<u64>,
 }
 
