@@ -4,11 +4,12 @@
 //! 1. A batch gets a timestamp, goes into the log's filling group and into the active memtable, all
 //!    in one turn: the log, the memtable and the clock agree on the order.
 //! 2. A durable write is answered when its record is on disk, a relaxed one at once.
-//! 3. A full memtable is sealed and flushed: the tree takes it in key order, a new superblock
-//!    points to the new tree, and the log below it is freed.
+//! 3. A full memtable is sealed and flushed: it becomes a run in the tree's file, a new superblock
+//!    points to it, and the log below it is freed.
+//! 4. In the background, runs are merged into the base, piece by piece.
 //!
 //! # Read path
-//! The active memtable, the sealed one, the tree: the first version found at or below the snapshot
+//! The active memtable, the sealed one, the runs, the base: the first version found at or below the snapshot
 //! is the newest. A hit in memory is answered in the same turn. What was committed as durable and
 //! is not yet on disk may be read, but the answer is held until it is.
 //!
@@ -18,11 +19,14 @@
 
 mod create;
 mod flush;
+mod merge;
 mod news;
+mod policy;
 mod read;
 mod recovery;
 mod scan;
 mod serve;
+mod turns;
 mod write;
 
 use std::cell::{Cell, RefCell};
@@ -38,13 +42,15 @@ use crate::memtable::Memtable;
 use crate::message::ScanId;
 use crate::signal::{Event, Signal};
 use crate::superblock::Superblock;
-use crate::tree::{Tree, TreeView};
+use crate::tree::{MergeTarget, Tree, TreeView};
 use crate::wal::{RecordHash, Wal};
 use crate::{Error, FileOwner, Lsn, Result, ShardId};
 
+pub(crate) use policy::Settings as MergeSettings;
 pub use read::{Probe, Version};
 
 use scan::Scan;
+use turns::Turns;
 use write::{Deferred, Waiter};
 
 /// A memtable that is shared between the shard, its flush and open scans.
@@ -75,9 +81,10 @@ struct Sealed {
 }
 
 /// # Invariants
-/// * Every commit at or below the superblock's checkpoint is in the tree; every later one is in
+/// * Every commit at or below the superblock's checkpoint is in a run or in the base; every later one is in
 ///   `sealed` or in `active`.
-/// * `view` is the tree's current root.
+/// * `view` is the current version of base and runs.
+/// * The tree's file and the superblock are changed by whoever has the turn, and by nobody else.
 /// * At most one flush runs, and it runs while `sealed` is there, until closing gives it up.
 struct Inner<E: Env> {
     env: E,
@@ -104,6 +111,18 @@ struct Inner<E: Env> {
     flush_wanted: Signal,
     /// Whether closing has given up on a flush that cannot succeed.
     flush_given_up: Cell<bool>,
+    /// Who may change the tree's file.
+    turns: Turns,
+    /// Whether the task that merges is at work, and when a step or the task ended.
+    merging: Cell<bool>,
+    merge_ended: Event,
+    /// Raised when a merge that waits to try again should do so now.
+    merge_wanted: Signal,
+    /// Why the last step of a merge failed, until one succeeds.
+    merge_error: RefCell<Option<Error>>,
+    last_merge: Cell<Option<MergeTarget>>,
+    /// Callers who wait until everything is merged.
+    compactions: Cell<u64>,
     /// Why no more writes are taken: this shard or a peer failed.
     refused: RefCell<Option<Error>>,
 
@@ -143,6 +162,9 @@ struct Counters {
     scans: Cell<u64>,
     deferred: Cell<u64>,
     flushes: Cell<u64>,
+    flush_bytes: Cell<u64>,
+    merge_steps: Cell<u64>,
+    merge_bytes: Cell<u64>,
     replayed_records: Cell<u64>,
 }
 

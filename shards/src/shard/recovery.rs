@@ -23,11 +23,14 @@ use std::rc::Rc;
 
 use lightning_io::Env;
 
+use super::flush::write_table;
+use super::policy;
+use super::turns::Turns;
 use super::{Counters, Inner, Shard, SharedMemtable, TREE_FILE_NAME, directory};
 use crate::clock::Clock;
 use crate::config::ShardConfig;
 use crate::entry::{Entry, EntryFlags};
-use crate::memtable::{BUDGET_BYTES_MAX, Memtable, MemtableSource};
+use crate::memtable::{BUDGET_BYTES_MAX, Memtable};
 use crate::signal::{Event, Signal};
 use crate::superblock::{Checkpoint, Superblock};
 use crate::tree::Tree;
@@ -101,6 +104,13 @@ impl<E: Env> Shard<E> {
             flush_ended: Event::default(),
             flush_wanted: Signal::default(),
             flush_given_up: Cell::new(false),
+            turns: Turns::default(),
+            merging: Cell::new(false),
+            merge_ended: Event::default(),
+            merge_wanted: Signal::default(),
+            merge_error: RefCell::new(None),
+            last_merge: Cell::new(None),
+            compactions: Cell::new(0),
             refused: RefCell::new(None),
             scans: RefCell::new(BTreeMap::new()),
             next_scan: Cell::new(0),
@@ -114,6 +124,7 @@ impl<E: Env> Shard<E> {
         if replayed && (stuck || shard.0.wal.live_segments() > REPLAYED_SEGMENTS_MAX) {
             shard.seal();
         }
+        shard.start_merging();
         Ok(shard)
     }
 }
@@ -207,8 +218,8 @@ impl<E: Env> Recovery<E> {
         // The last record may have been in flight at the crash: a checkpoint must not outlive it.
         replay.sync().await?;
         let (checkpoint, checkpoint_hash) = replay.position();
-        let mut source = MemtableSource::new(Rc::clone(&self.table));
-        let update = self.tree.apply(&mut source).await?;
+        self.make_room_for_run().await?;
+        let update = write_table(&self.tree, &self.table, &self.config).await?;
         let current = self.superblock.current();
         let marks = Marks {
             checkpoint,
@@ -223,6 +234,22 @@ impl<E: Env> Recovery<E> {
         self.superblock.write(&self.env, content).await?;
         self.tree.publish(update);
         self.table = empty_memtable(&self.config);
+        Ok(())
+    }
+
+    /// Merges until another run can be written: a process that crashes in recovery again and again
+    /// comes to that.
+    async fn make_room_for_run(&self) -> Result<()> {
+        let bytes_max = self.config.merge_step_bytes();
+        while let Some(step) = policy::step_for_room(&self.tree.runs(), bytes_max) {
+            let update = self.tree.merge_step(&step).await?;
+            let content = Checkpoint {
+                tree: *update.state(),
+                ..self.superblock.current()
+            };
+            self.superblock.write(&self.env, content).await?;
+            self.tree.publish(update);
+        }
         Ok(())
     }
 }

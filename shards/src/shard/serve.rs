@@ -132,6 +132,7 @@ impl<E: Env> Shard<E> {
         }
         let flushed = self.flush_all().await;
         self.give_up_flush().await;
+        self.stop_merging().await;
         let closed = inner.wal.close().await;
         if let Err(error) = &flushed {
             tracing::warn!(shard = %self.id(), %error, "closed without a flush");

@@ -11,12 +11,15 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::address::{Extent, PageRef};
+use super::run::RunList;
 use super::state::TreeState;
 
-/// One published tree.
+/// One published state of the file.
 #[derive(Debug)]
 pub(super) struct Version {
     pub(super) state: TreeState,
+    /// The runs that the state's list names.
+    pub(super) list: RunList,
 }
 
 /// A published tree that stays readable, unchanged, until the view and its clones are dropped.
@@ -61,9 +64,9 @@ pub(super) struct Versions {
 }
 
 impl Versions {
-    pub(super) fn new(state: TreeState) -> Self {
+    pub(super) fn new(state: TreeState, list: RunList) -> Self {
         Self {
-            current: Rc::new(Version { state }),
+            current: Rc::new(Version { state, list }),
             retired: VecDeque::new(),
         }
     }
@@ -73,8 +76,8 @@ impl Versions {
     }
 
     /// Makes an update's tree the current one.
-    pub(super) fn publish(&mut self, state: TreeState, freed: Freed) {
-        let version = std::mem::replace(&mut self.current, Rc::new(Version { state }));
+    pub(super) fn publish(&mut self, state: TreeState, list: RunList, freed: Freed) {
+        let version = std::mem::replace(&mut self.current, Rc::new(Version { state, list }));
         self.retired.push_back(Retired { version, freed });
     }
 

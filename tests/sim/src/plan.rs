@@ -188,6 +188,7 @@ impl Plan {
             ]),
             mark_interval: rng.pick(&[Duration::from_micros(100), Duration::from_millis(10)]),
             compression: Compression::None,
+            runs: 0,
         };
         config.compression = rng.pick(&[
             Compression::None,
@@ -197,6 +198,7 @@ impl Plan {
             Compression::Adaptive,
             Compression::Adaptive,
         ]);
+        config.runs = rng.pick(&[0, 2, 2, 2, 3, 8]);
         config
     }
 
