@@ -76,6 +76,15 @@ impl Builder {
         self
     }
 
+    /// How many runs of one kind a shard keeps before it merges them into one; by default 8, from 2
+    /// to 16. More take fewer writes, and more reads. With 0 no runs are kept, and everything that
+    /// is written goes straight into the base: the fewest reads, and by far the most writes.
+    #[must_use]
+    pub fn runs(mut self, runs: usize) -> Self {
+        self.shard.runs = runs;
+        self
+    }
+
     /// How long an idle shard polls for requests before it sleeps; by default 30 us. Longer answers
     /// faster and uses more of the core; zero suits a laptop.
     #[must_use]

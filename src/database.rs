@@ -1,5 +1,8 @@
 //! The handle that callers hold.
 
+mod ranges;
+mod updates;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +16,7 @@ use lightning_io::{SendError, Submit};
 use lightning_shards::client::Client;
 use lightning_shards::{Durability, KeyspaceId, Ops, Request};
 
-use crate::key_range::prefix_end;
-use crate::{Batch, Builder, KeyRange, Result, Scan, Stats, VerifyReport};
+use crate::{Batch, Builder, Result, Stats, VerifyReport};
 
 /// How long a dropped handle waits for room in a full queue before it asks again.
 const CLOSE_RETRY_INTERVAL: Duration = Duration::from_millis(1);
@@ -105,6 +107,31 @@ impl Database {
         Ok(self.0.client.get(KeyspaceId::DEFAULT, key.as_ref()).await?)
     }
 
+    /// Whether a key is there: its value is neither read from disk nor sent.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), lightning_db::Error> {
+    /// # futures_executor::block_on(async {
+    /// # let directory = tempfile::tempdir().expect("a temporary directory");
+    /// # let db = lightning_db::Database::create(directory.path().join("db")).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// assert!(db.exists("user:1").await?);
+    /// assert!(!db.exists("user:2").await?);
+    /// # db.close().await
+    /// # })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Database::get`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the answer.
+    pub async fn exists(&self, key: impl AsRef<[u8]>) -> Result<bool> {
+        let key = key.as_ref();
+        Ok(self.0.client.exists(KeyspaceId::DEFAULT, key).await?)
+    }
+
     /// Deletes a key; it need not be there.
     ///
     /// # Errors
@@ -118,6 +145,41 @@ impl Database {
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
         let mut ops = Ops::default();
         ops.delete(KeyspaceId::DEFAULT, key.as_ref())?;
+        Ok(self.0.client.write(ops, self.0.durability).await?)
+    }
+
+    /// Deletes several keys with one message a shard, as a [`Batch`] of deletions does; they need
+    /// not be there.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), lightning_db::Error> {
+    /// # futures_executor::block_on(async {
+    /// # let directory = tempfile::tempdir().expect("a temporary directory");
+    /// # let db = lightning_db::Database::create(directory.path().join("db")).await?;
+    /// db.put("user:1", "Ada").await?;
+    /// db.delete_many(["user:1", "user:2"]).await?;
+    /// assert!(!db.exists("user:1").await?);
+    /// # db.close().await
+    /// # })
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`Database::write`].
+    ///
+    /// # Durability
+    /// As for [`Database::put`].
+    ///
+    /// # Cancel safety
+    /// As for [`Database::put`].
+    pub async fn delete_many<K: AsRef<[u8]>>(
+        &self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> Result<()> {
+        let mut ops = Ops::default();
+        for key in keys {
+            ops.delete(KeyspaceId::DEFAULT, key.as_ref())?;
+        }
         Ok(self.0.client.write(ops, self.0.durability).await?)
     }
 
@@ -168,39 +230,20 @@ impl Database {
         Ok(self.0.client.get_many(KeyspaceId::DEFAULT, &keys).await?)
     }
 
-    /// Reads a range of keys in order, as of one moment over all shards: see [`Scan`].
+    /// Moves what is in memory to disk, as runs, and merges all runs into the base of each shard:
+    /// reads then look in one place, and what was overwritten or deleted takes no more space. It is
+    /// never needed, and writes most of what was changed since the last time once more.
     ///
-    /// ```
-    /// # fn main() -> Result<(), lightning_db::Error> {
-    /// # futures_executor::block_on(async {
-    /// # let directory = tempfile::tempdir().expect("a temporary directory");
-    /// # let db = lightning_db::Database::create(directory.path().join("db")).await?;
-    /// use futures_util::TryStreamExt;
+    /// # Errors
+    /// What a flush or a merge met; everything stays readable, and the merges go on later.
     ///
-    /// db.put("a", "1").await?;
-    /// db.put("b", "2").await?;
-    /// let rows: Vec<_> = db.scan("a".."z").try_collect().await?;
-    /// assert_eq!(rows, [("a".into(), "1".into()), ("b".into(), "2".into())]);
-    /// # db.close().await
-    /// # })
-    /// # }
-    /// ```
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "ranges are written in place: `..`, `a..b`"
-    )]
-    pub fn scan(&self, range: impl KeyRange) -> Scan {
-        Scan::new(&self.0.client, &range)
+    /// # Cancel safety
+    /// Dropping the future leaves the merges under way.
+    pub async fn compact(&self) -> Result<()> {
+        Ok(self.0.client.compact().await?)
     }
 
-    /// Reads the keys that begin with a prefix, in order: see [`Scan`].
-    pub fn scan_prefix(&self, prefix: impl AsRef<[u8]>) -> Scan {
-        let prefix = prefix.as_ref();
-        let start = std::ops::Bound::Included(prefix.to_vec());
-        self.scan((start, prefix_end(prefix)))
-    }
-
-    /// Moves what is in memory into the trees, so that the next open has nothing to replay.
+    /// Moves what is in memory into the tree files, so that the next open has nothing to replay.
     ///
     /// # Errors
     /// What the flush met; everything acknowledged stays in the log.

@@ -37,6 +37,8 @@ pub enum ErrorKind {
     Poisoned,
     /// A shard failed while the write was under way: close and open again, then look.
     MaybeCommitted,
+    /// A function of the caller's panicked; nothing happened: the text says with what.
+    Panicked,
     /// The database is closed.
     Closed,
 }
@@ -55,6 +57,7 @@ impl Error {
             Cause::NoSpace { .. } => ErrorKind::NoSpace,
             Cause::Poisoned { .. } => ErrorKind::Poisoned,
             Cause::MaybeCommitted { .. } => ErrorKind::MaybeCommitted,
+            Cause::Panicked { .. } => ErrorKind::Panicked,
             Cause::Closed => ErrorKind::Closed,
             // The engine's errors are this project's own; one that is not told apart above still
             // reads well and cannot be acted on.

@@ -4,7 +4,9 @@ use std::ops::{Bound, Range, RangeFrom, RangeFull, RangeInclusive, RangeTo, Rang
 
 /// A range of keys: `..`, `"a".."b"`, `"a"..="b"`, `"a"..`, `.."b"`, `..="b"`, or two bounds.
 ///
-/// Anything that gives bytes can be an end. A range whose end is not above its start is empty.
+/// Anything that gives bytes can be an end. A range between equal ends is empty, unless it includes
+/// both; a range whose end lies before its start is [`crate::ErrorKind::Invalid`] wherever it is
+/// used.
 pub trait KeyRange {
     /// Where it begins.
     fn start(&self) -> Bound<&[u8]>;

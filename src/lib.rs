@@ -41,9 +41,9 @@ pub use database::Database;
 pub use error::{Error, ErrorKind};
 pub use key_range::KeyRange;
 pub use lightning_shards::{
-    BATCH_BYTES_MAX, Codec, Compression, Corruption, DatabaseId, Durability, KEY_BYTES_MAX, Loss,
-    Lost, Lsn, PageCount, PagesByCodec, Place, SHARDS_MAX, SalvageReport, ShardId, ShardSalvage,
-    ShardStats, VALUE_BYTES_MAX,
+    BATCH_BYTES_MAX, Change, Codec, Compression, Corruption, DatabaseId, Durability, Estimate,
+    KEY_BYTES_MAX, Loss, Lost, Lsn, Mismatch, PageCount, PagesByCodec, Place, SHARDS_MAX,
+    SalvageReport, ShardId, ShardSalvage, ShardStats, VALUE_BYTES_MAX,
 };
 pub use report::{Stats, VerifyReport};
 pub use salvage::salvage;

@@ -8,19 +8,20 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_core::Stream;
 use lightning_io::mesh::Submitter;
-use lightning_shards::client::{Client, Scanner};
-use lightning_shards::{KeyspaceId, Request};
+use lightning_shards::Request;
+use lightning_shards::client::Scanner;
 
-use crate::{Error, KeyRange};
+use crate::Error;
 
 type Row = (Bytes, Bytes);
 type Next = Pin<Box<dyn Future<Output = (Walk, Result<Option<Row>, Error>)> + Send>>;
 type Walk = Box<Scanner<Submitter<Request>>>;
 
-/// A scan: a stream of keys and values, in key order over all shards.
+/// A scan: a stream of keys and values, in key order over all shards or in its reverse.
 ///
 /// It shows the database as of the moment when its first row is asked for: everything acknowledged
-/// before that, nothing written later. An error ends it. Reading slowly costs the database no
+/// before that, nothing written later. An error ends it; the first row of a range whose end lies
+/// before its start is [`crate::ErrorKind::Invalid`]. Reading slowly costs the database no
 /// memory beyond two pages a shard, but keeps the space of what the scan may still show; dropping
 /// it lets that go.
 pub struct Scan(State);
@@ -32,8 +33,7 @@ enum State {
 }
 
 impl Scan {
-    pub(crate) fn new(client: &Client<Submitter<Request>>, range: &impl KeyRange) -> Self {
-        let scanner = client.scan(KeyspaceId::DEFAULT, range.start(), range.end());
+    pub(crate) fn new(scanner: Scanner<Submitter<Request>>) -> Self {
         Self(State::Idle(Box::new(scanner)))
     }
 
@@ -42,6 +42,35 @@ impl Scan {
     pub fn keys_only(mut self) -> Self {
         if let State::Idle(scanner) = &mut self.0 {
             scanner.set_keys_only();
+        }
+        self
+    }
+
+    /// Turns the order around: from the largest key to the smallest. With a limit it gives the last
+    /// rows of the range.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), lightning_db::Error> {
+    /// # futures_executor::block_on(async {
+    /// # let directory = tempfile::tempdir().expect("a temporary directory");
+    /// # let db = lightning_db::Database::create(directory.path().join("db")).await?;
+    /// use futures_util::TryStreamExt;
+    ///
+    /// for day in ["event/1", "event/2", "event/3"] {
+    ///     db.put(day, "").await?;
+    /// }
+    /// let newest = db.scan_prefix("event/").reverse().limit(2);
+    /// let rows: Vec<_> = newest.try_collect().await?;
+    /// assert_eq!(rows[0].0, "event/3");
+    /// assert_eq!(rows[1].0, "event/2");
+    /// # db.close().await
+    /// # })
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn reverse(mut self) -> Self {
+        if let State::Idle(scanner) = &mut self.0 {
+            scanner.reverse();
         }
         self
     }

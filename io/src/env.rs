@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -274,6 +274,12 @@ pub async fn catch_panic<T>(future: impl Future<Output = T>) -> Result<T, TaskPa
     AssertUnwindSafe(future)
         .catch_unwind()
         .await
+        .map_err(|payload| TaskPanic::from_payload(payload.as_ref()))
+}
+
+/// Calls a function and turns its panic into a value.
+pub fn catch_panic_of<T>(call: impl FnOnce() -> T) -> Result<T, TaskPanic> {
+    catch_unwind(AssertUnwindSafe(call))
         .map_err(|payload| TaskPanic::from_payload(payload.as_ref()))
 }
 

@@ -24,6 +24,6 @@ pub use buffer::{BLOCK_BYTES, IoBuf};
 pub use convert::{round_up, to_u32, to_u64, to_usize};
 pub use env::{
     Access, Creation, DirEntry, Env, File, FileKind, JoinHandle, Message, Port, SendError, Submit,
-    TaskClass, TaskPanic, catch_panic,
+    TaskClass, TaskPanic, catch_panic, catch_panic_of,
 };
 pub use error::{IoError, IoErrorKind, IoOp};

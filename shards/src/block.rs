@@ -33,6 +33,8 @@ pub(crate) enum BlockError {
     Magic,
     /// Another version of the format, with a sound checksum.
     Version(u32),
+    /// The checksum matches, and the fields say what this build never writes.
+    Fields(&'static str),
     /// The checksum does not match.
     Checksum { expected: u32, found: u32 },
 }
@@ -45,6 +47,7 @@ impl std::fmt::Display for BlockError {
             Self::Version(found) => {
                 write!(f, "format version {found}, expected {FORMAT_VERSION}")
             }
+            Self::Fields(what) => f.write_str(what),
             Self::Checksum { expected, found } => {
                 write!(f, "checksum {found:08x}, expected {expected:08x}")
             }

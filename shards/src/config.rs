@@ -19,8 +19,8 @@ pub struct ShardConfig {
     /// How new pages of the tree are compressed.
     pub compression: Compression,
     /// Runs of one tier that are merged into one: more of them take fewer writes, and more reads.
-    /// With 0 a flush merges straight into the base: that takes the fewest reads and by far the most
-    /// writes.
+    /// With 0 a flush merges straight into the base: that takes the fewest reads and by far the
+    /// most writes.
     pub runs: usize,
     /// The length of the log's first segment; each next one is twice as long.
     pub segment_bytes_first: u64,
@@ -51,12 +51,13 @@ impl ShardConfig {
     /// The least memory that a shard works with: two small memtables and a few dozen pages.
     pub const MEMORY_BYTES_MIN: usize = 256 << 10;
 
-    /// The most runs of one tier: with two tiers, twice as many of the first, and a growing one, that
-    /// is still well below what a list of runs holds.
+    /// The most runs of one tier: with two tiers, twice as many of the first, and a growing one,
+    /// that is still well below what a list of runs holds.
     pub const RUNS_MAX: usize = 16;
 
-    /// The debt of runs in memtables that is left alone, however small the base is: it is merged with
-    /// a base that is as large, so a byte is written once more for each time that the base doubles.
+    /// The debt of runs in memtables that is left alone, however small the base is: it is merged
+    /// with a base that is as large, so a byte is written once more for each time that the base
+    /// doubles.
     const DEBT_MEMTABLES_MIN: usize = 4;
 
     /// What a step of a merge takes from its inputs: a flush waits for one step at the most, some

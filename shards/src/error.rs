@@ -157,6 +157,14 @@ pub enum Error {
         /// What failed.
         cause: String,
     },
+    /// The function of an update panicked on the shard; nothing was written.
+    #[error("shard {shard} wrote nothing: the function of an update panicked: {cause}")]
+    Panicked {
+        /// The shard.
+        shard: ShardId,
+        /// What it panicked with.
+        cause: String,
+    },
     /// The database is closed, or is closing.
     #[error("the database is closed")]
     Closed,

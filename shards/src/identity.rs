@@ -30,7 +30,7 @@ use crate::reread::read_judged;
 use crate::router::{Partitioning, Router};
 use crate::{Corruption, DatabaseId, Error, Place, Result};
 
-const MAGIC: [u8; 8] = *b"LDBIDENT";
+pub(crate) const MAGIC: [u8; 8] = *b"LDBIDENT";
 const DATABASE: usize = BODY;
 const SHARDS: usize = DATABASE + 16;
 const STATE: usize = SHARDS + 2;
@@ -80,7 +80,7 @@ impl Identity {
         self.router
     }
 
-    fn encode(&self, state: State, copy: u8, block: &mut [u8]) {
+    pub(crate) fn encode(&self, state: State, copy: u8, block: &mut [u8]) {
         put(block, DATABASE, &self.database.0);
         put(block, SHARDS, &self.router.shards().to_le_bytes());
         block[STATE] = match state {
@@ -92,7 +92,7 @@ impl Identity {
         block::seal(block, MAGIC);
     }
 
-    fn decode(block: &[u8], copy: u8) -> std::result::Result<(Self, State), BlockError> {
+    pub(crate) fn decode(block: &[u8], copy: u8) -> std::result::Result<(Self, State), BlockError> {
         block::check(block, MAGIC)?;
         let shards = get_u16(block, SHARDS);
         let state = match block[STATE] {

@@ -16,8 +16,13 @@ pub mod client;
 mod clock;
 mod compression;
 mod config;
+mod direction;
 mod entry;
 mod error;
+mod estimate;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod identity;
 mod memtable;
 mod message;
@@ -28,6 +33,7 @@ mod salvage;
 mod shard;
 mod signal;
 mod stats;
+mod stored_range;
 mod superblock;
 mod tree;
 mod types;
@@ -37,15 +43,20 @@ mod wal;
 pub use block::FORMAT_VERSION;
 pub use compression::{Codec, CodecError, Compression, Compressor, Decompressor};
 pub use config::ShardConfig;
+pub use direction::Direction;
 pub use entry::{Entry, EntryFlags, EntrySource};
 pub use error::{Corruption, Error, KeyRange, Place, Result};
 pub use identity::{Identity, SHARDS_MAX};
-pub use message::{Durability, Lease, OpenScan, Reply, Request, ScanId, ScanPage, ScanRange};
+pub use message::{
+    Change, Decide, Durability, Estimate, Lease, Mismatch, OpenScan, Reply, Request, ScanId,
+    ScanPage, ScanSpec, Updated, Want,
+};
 pub use root::{OpenMode, Root, finish_create, open_root};
 pub use router::Router;
 pub use salvage::{Loss, Lost, Salvage, SalvageConfig, SalvageReport, ShardSalvage, Sink};
 pub use shard::{Probe, Shard, Version};
 pub use stats::ShardStats;
+pub use stored_range::StoredRange;
 pub use tree::{PageCount, PagesByCodec};
 pub use types::{
     BATCH_BYTES_MAX, DatabaseId, FileOwner, KEY_BYTES_MAX, KeyspaceId, Lsn, SegmentId, ShardId,

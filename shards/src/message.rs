@@ -1,6 +1,6 @@
 //! What a shard is asked, by callers and by its peers, and how it answers.
 
-use std::ops::Bound;
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use futures_channel::oneshot;
 use crate::stats::ShardStats;
 use crate::verify::VerifyReport;
 use crate::wal::Ops;
-use crate::{Result, ShardId, StorageKey, Timestamp};
+use crate::{Direction, Result, ShardId, StorageKey, StoredRange, Timestamp};
 
 /// Where an answer goes. A request that is dropped unanswered reads as [`crate::Error::Closed`].
 pub type Reply<T> = oneshot::Sender<Result<T>>;
@@ -23,6 +23,75 @@ pub enum Durability {
     /// When it is in memory: it reaches the disk within the database's relaxed interval, and a
     /// crash before that loses it, whole, together with every relaxed write of its shard after it.
     Relaxed,
+}
+
+/// How much of a key a read tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Want {
+    /// Its value.
+    #[default]
+    Value,
+    /// Whether it is there: its value is left out and comes as empty.
+    Presence,
+}
+
+/// What becomes of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// It stays as it is.
+    Keep,
+    /// It gets this value.
+    Put(Vec<u8>),
+    /// It is deleted.
+    Delete,
+}
+
+impl From<Option<Vec<u8>>> for Change {
+    /// A value is put, and none deletes.
+    fn from(value: Option<Vec<u8>>) -> Self {
+        value.map_or(Self::Delete, Self::Put)
+    }
+}
+
+/// A function that sees the current value of a key and says what becomes of it. It runs on the
+/// key's shard, once at the most.
+pub struct Decide(Box<Function>);
+
+type Function = dyn FnOnce(Option<&[u8]>) -> Change + Send;
+
+impl Decide {
+    /// Takes a function.
+    pub fn new(function: impl FnOnce(Option<&[u8]>) -> Change + Send + 'static) -> Self {
+        Self(Box::new(function))
+    }
+
+    /// Calls it with the current value.
+    pub fn on(self, value: Option<&[u8]>) -> Change {
+        (self.0)(value)
+    }
+}
+
+impl fmt::Debug for Decide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Decide")
+    }
+}
+
+/// What an update did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Updated {
+    /// When it was committed; none when nothing was to be written.
+    pub at: Option<Timestamp>,
+    /// The value that the key had then.
+    pub value: Option<Bytes>,
+}
+
+/// A conditional change was not made, as the value was another than the expected one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the value is not the expected one")]
+pub struct Mismatch {
+    /// The value that was there; none when the key was not.
+    pub found: Option<Bytes>,
 }
 
 /// The caller's claim on something that a shard keeps for it; the shard lets go when it is dropped.
@@ -40,13 +109,13 @@ impl Lease {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ScanId(pub(crate) u64);
 
-/// What a scan covers, in stored keys.
+/// What a scan shows, and in which order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ScanRange {
-    /// Where it begins.
-    pub from: Bound<StorageKey>,
-    /// Where it ends.
-    pub to: Bound<StorageKey>,
+pub struct ScanSpec {
+    /// The keys.
+    pub range: StoredRange,
+    /// Their order.
+    pub direction: Direction,
     /// Whether values are left out.
     pub keys_only: bool,
 }
@@ -60,13 +129,24 @@ pub struct OpenScan {
     pub now: Timestamp,
 }
 
-/// Some rows of a scan, in key order.
+/// Some rows of a scan, in its order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ScanPage {
     /// Keys, without their keyspace, and values (empty for a scan of keys only).
     pub rows: Vec<(Bytes, Bytes)>,
     /// Whether there are no more.
     pub done: bool,
+}
+
+/// What about lies in a range of keys.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Estimate {
+    /// Keys.
+    pub entries: u64,
+    /// Bytes: on disk those of pages and large values in whole units of 4 KiB, in memory those of
+    /// the memtables.
+    pub bytes: u64,
 }
 
 /// What a shard can be asked.
@@ -76,6 +156,8 @@ pub enum Request {
     Get {
         /// The key.
         key: StorageKey,
+        /// How much of it is told.
+        want: Want,
         /// The answer.
         reply: Reply<Option<Bytes>>,
     },
@@ -95,10 +177,21 @@ pub enum Request {
         /// The commit timestamp.
         reply: Reply<Timestamp>,
     },
+    /// A read-modify-write of one key: atomic with regard to every other write of the shard.
+    Update {
+        /// The key.
+        key: StorageKey,
+        /// What becomes of it.
+        decide: Decide,
+        /// When to answer.
+        durability: Durability,
+        /// What was done.
+        reply: Reply<Updated>,
+    },
     /// Pins a view of the shard for a scan.
     OpenScan {
-        /// What it covers.
-        range: ScanRange,
+        /// What it shows.
+        spec: ScanSpec,
         /// Keeps it open.
         lease: Lease,
         /// Its name.
@@ -115,9 +208,30 @@ pub enum Request {
         /// The rows.
         reply: Reply<ScanPage>,
     },
-    /// Moves what is in memory into the tree.
+    /// The number of rows of an open scan, which ends with that.
+    CountRows {
+        /// The scan.
+        scan: ScanId,
+        /// The snapshot to read at.
+        at: Timestamp,
+        /// The number.
+        reply: Reply<u64>,
+    },
+    /// What about lies in a range.
+    Estimate {
+        /// The range.
+        range: StoredRange,
+        /// The guess.
+        reply: Reply<Estimate>,
+    },
+    /// Moves what is in memory into the tree's file.
     Flush {
         /// Answered when it is there.
+        reply: Reply<()>,
+    },
+    /// Moves what is in memory into the tree's file, and merges everything there into the base.
+    Compact {
+        /// Answered when it is done.
         reply: Reply<()>,
     },
     /// Reads and checks everything that the shard has on disk.

@@ -35,7 +35,7 @@ use crate::tree::TreeState;
 use crate::wal::{Marks, RecordHash};
 use crate::{Corruption, DatabaseId, Error, FileOwner, Lsn, Place, Result, ShardId, Timestamp};
 
-const MAGIC: [u8; 8] = *b"LDBSUPER";
+pub(crate) const MAGIC: [u8; 8] = *b"LDBSUPER";
 const DATABASE: usize = BODY;
 const SHARD: usize = DATABASE + 16;
 const SLOT: usize = SHARD + 2;
@@ -328,7 +328,13 @@ fn slot_byte(slot: u64) -> u8 {
     u8::try_from(slot).expect("there are four slots")
 }
 
-fn encode(owner: FileOwner, slot: u64, generation: u64, content: &Checkpoint, block: &mut [u8]) {
+pub(crate) fn encode(
+    owner: FileOwner,
+    slot: u64,
+    generation: u64,
+    content: &Checkpoint,
+    block: &mut [u8],
+) {
     put(block, DATABASE, &owner.database.0);
     put(block, SHARD, &owner.shard.0.to_le_bytes());
     block[SLOT] = slot_byte(slot);
@@ -347,13 +353,14 @@ fn encode(owner: FileOwner, slot: u64, generation: u64, content: &Checkpoint, bl
     block::seal(block, MAGIC);
 }
 
-fn decode(block: &[u8], slot: u64) -> std::result::Result<Slot, BlockError> {
+pub(crate) fn decode(block: &[u8], slot: u64) -> std::result::Result<Slot, BlockError> {
     block::check(block, MAGIC)?;
     let mut database = DatabaseId([0; 16]);
     database.0.copy_from_slice(&block[DATABASE..SHARD]);
     let mut tree = [0; TreeState::BYTES];
     tree.copy_from_slice(&block[TREE..END]);
-    let tree = TreeState::decode(&tree).map_err(|_| BlockError::Magic)?;
+    let tree = TreeState::decode(&tree)
+        .map_err(|_| BlockError::Fields("the state of the tree contradicts itself"))?;
     if block[SLOT] != slot_byte(slot) {
         return Err(BlockError::Magic);
     }
@@ -371,5 +378,11 @@ fn decode(block: &[u8], slot: u64) -> std::result::Result<Slot, BlockError> {
         newest: Timestamp(get_u64(block, NEWEST)),
         tree,
     };
-    Ok((owner, get_u64(block, GENERATION), content))
+    let generation = get_u64(block, GENERATION);
+    if marks.checkpoint > marks.durable || marks.durable > Lsn::MAX || generation > u64::MAX >> 1 {
+        return Err(BlockError::Fields(
+            "the superblock's numbers are out of range",
+        ));
+    }
+    Ok((owner, generation, content))
 }

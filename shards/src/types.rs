@@ -60,6 +60,10 @@ impl ShardId {
 }
 
 impl Lsn {
+    /// The last that a log may reach: 290,000 years at a million records a second. Stored numbers
+    /// beyond it are not believed, so that counting on from one that is cannot overflow.
+    pub(crate) const MAX: Self = Self(u64::MAX >> 1);
+
     /// The position after this one.
     #[must_use]
     pub fn next(self) -> Self {

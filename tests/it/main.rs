@@ -23,5 +23,6 @@ mod scans;
 mod send_sync;
 mod support;
 mod tidy;
+mod updates;
 
 use support::scratch;

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, TryStreamExt};
-use lightning_db::{Batch, Builder, Database, Durability, KEY_BYTES_MAX, ShardStats};
+use lightning_db::{Batch, Builder, Database, Durability, ErrorKind, KEY_BYTES_MAX, ShardStats};
 
 use crate::scratch;
 use crate::support::{Random, run};
@@ -112,7 +112,19 @@ impl Run {
                     assert_eq!(value.as_deref(), self.model.get(key).map(Vec::as_slice));
                 }
             }
-            900..990 => self.scan().await,
+            900..920 => self.update().await,
+            920..940 => self.scan().await,
+            940..950 => {
+                let keys: Vec<_> = (0..self.random.below(20)).map(|_| self.any_key()).collect();
+                self.db.delete_many(&keys).await.unwrap();
+                self.model.retain(|key, _| !keys.contains(key));
+            }
+            950..970 => {
+                let key = self.any_key();
+                let exists = self.db.exists(&key).await.unwrap();
+                assert_eq!(exists, self.model.contains_key(&key));
+            }
+            970..990 => self.look_at_range().await,
             990..995 => self.db.flush().await.unwrap(),
             995..997 => self.verify().await,
             _ => {
@@ -144,6 +156,41 @@ impl Run {
         self.db.write_with(batch, durability).await.unwrap();
     }
 
+    /// A read-modify-write, conditional or not.
+    async fn update(&mut self) {
+        let (key, value) = (self.any_key(), self.any_value());
+        let current = self.model.get(&key).cloned();
+        let (expected, new) = (
+            [current.clone(), None, Some(b"another".to_vec())][self.random.below(3)].clone(),
+            (!self.random.chance(4)).then_some(value),
+        );
+        if self.random.chance(2) {
+            let swapped = self
+                .db
+                .compare_and_swap(&key, expected.as_deref(), new.as_deref());
+            let swapped = swapped.await.unwrap();
+            assert_eq!(swapped.is_ok(), expected == current);
+            if let Err(mismatch) = swapped {
+                assert!(mismatch.found.as_deref() == current.as_deref());
+                return;
+            }
+        } else {
+            let (saw, put) = (current, new.clone());
+            let updated = self.db.update(&key, move |found| {
+                assert!(
+                    found == saw.as_deref(),
+                    "another value than that of the model"
+                );
+                put
+            });
+            assert!(updated.await.unwrap().as_deref() == new.as_deref());
+        }
+        match new {
+            Some(new) => self.model.insert(key, new),
+            None => self.model.remove(&key),
+        };
+    }
+
     async fn scan(&mut self) {
         let (bounds, scan): (Bounds, _) = if self.random.chance(3) {
             let key = self.any_key();
@@ -159,15 +206,21 @@ impl Run {
         } else {
             self.random.below(100)
         };
-        let keys_only = self.random.chance(2);
+        let (keys_only, reverse) = (self.random.chance(2), self.random.chance(2));
         let scan = scan.limit(limit);
         let scan = if keys_only { scan.keys_only() } else { scan };
-        let found: Vec<(Bytes, Bytes)> = scan.try_collect().await.unwrap();
-        let expected = self
-            .model
-            .iter()
-            .filter(|(key, _)| is_within(&bounds, key))
-            .take(limit);
+        let scan = if reverse { scan.reverse() } else { scan };
+        let found: lightning_db::Result<Vec<(Bytes, Bytes)>> = scan.try_collect().await;
+        if ends_before_it_starts(&bounds) && limit > 0 {
+            assert_eq!(found.unwrap_err().kind(), ErrorKind::Invalid);
+            return;
+        }
+        let found = found.unwrap();
+        let mut expected = rows_within(&self.model, &bounds);
+        if reverse {
+            expected.reverse();
+        }
+        let expected = expected.into_iter().take(limit);
         let mut found = found.iter();
         for (key, value) in expected {
             let (found_key, found_value) = found.next().expect("a row of the model is missing");
@@ -176,6 +229,29 @@ impl Run {
             assert!(found_value == value, "the value of {}", key.escape_ascii());
         }
         assert_eq!(found.next(), None, "a row too many");
+    }
+
+    /// First, last, number and estimate of a range.
+    async fn look_at_range(&mut self) {
+        let bounds = (self.any_bound(), self.any_bound());
+        let first = self.db.first(bounds.clone()).await;
+        if ends_before_it_starts(&bounds) {
+            assert_eq!(first.unwrap_err().kind(), ErrorKind::Invalid);
+            let counted = self.db.count(bounds.clone()).await;
+            assert_eq!(counted.unwrap_err().kind(), ErrorKind::Invalid);
+            let estimated = self.db.estimate(bounds).await;
+            assert_eq!(estimated.unwrap_err().kind(), ErrorKind::Invalid);
+            return;
+        }
+        let rows = rows_within(&self.model, &bounds);
+        let owned = |row: &(&Vec<u8>, &Vec<u8>)| (row.0.clone().into(), row.1.clone().into());
+        assert!(first.unwrap() == rows.first().map(owned));
+        assert!(self.db.last(bounds.clone()).await.unwrap() == rows.last().map(owned));
+        let counted = self.db.count(bounds.clone()).await.unwrap();
+        assert_eq!(counted, u64::try_from(rows.len()).unwrap());
+        // Keys in memory count for themselves and once more where they are on disk.
+        let estimate = self.db.estimate(bounds).await.unwrap();
+        assert!(estimate.entries <= 3 * u64::try_from(KEYS).unwrap());
     }
 
     /// The check must count every live key once all of them are in the tree.
@@ -227,6 +303,20 @@ fn builder(path: &Path, shards: usize) -> Builder {
     Database::builder(path)
         .memory_budget(shards * SHARD_BYTES)
         .durability(Durability::Relaxed)
+}
+
+fn rows_within<'a>(model: &'a Map, bounds: &Bounds) -> Vec<(&'a Vec<u8>, &'a Vec<u8>)> {
+    let within = |row: &(&Vec<u8>, &Vec<u8>)| is_within(bounds, row.0);
+    model.iter().filter(within).collect()
+}
+
+fn ends_before_it_starts(bounds: &Bounds) -> bool {
+    let key = |bound: &Bound<Vec<u8>>| match bound {
+        Bound::Included(key) | Bound::Excluded(key) => Some(key.clone()),
+        Bound::Unbounded => None,
+    };
+    let (from, to) = (key(&bounds.0), key(&bounds.1));
+    to.is_some() && to < from
 }
 
 fn is_within((from, to): &Bounds, key: &[u8]) -> bool {

@@ -7,7 +7,7 @@ use std::thread;
 
 use futures_executor::block_on;
 use futures_util::{TryStreamExt, poll};
-use lightning_db::{Batch, Builder, Database, Durability};
+use lightning_db::{Batch, Builder, Database, Durability, ErrorKind};
 
 use crate::scratch;
 use crate::support::run;
@@ -252,7 +252,58 @@ fn an_open_scan_ends_when_the_database_closes() {
                 Err(error) => break error,
             }
         };
-        assert_eq!(error.kind(), lightning_db::ErrorKind::Closed);
+        assert_eq!(error.kind(), ErrorKind::Closed);
         assert!(shown < ROWS);
+    });
+}
+
+#[test]
+fn a_range_that_ends_before_it_starts_is_refused_and_an_empty_one_is_empty() {
+    let directory = scratch();
+    let builder = small(&directory);
+    run("ranges without a key", async move {
+        let db = builder.create().await.unwrap();
+        db.put("m", "").await.unwrap();
+        for scan in [db.scan("z".."a"), db.scan("z"..="a").reverse()] {
+            let error = scan.try_collect::<Vec<_>>().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            let text = error.to_string();
+            assert!(text.contains("\"a\"") && text.contains("\"z\""), "{text}");
+        }
+        for scan in [db.scan("m".."m"), db.scan("m".."m").reverse()] {
+            assert_eq!(scan.try_collect::<Vec<_>>().await.unwrap(), []);
+        }
+        let rows: Vec<_> = db.scan("m"..="m").try_collect().await.unwrap();
+        assert_eq!(rows.len(), 1);
+        db.close().await.unwrap();
+    });
+}
+
+#[test]
+fn a_scan_in_reverse_shows_one_moment_and_no_later_write() {
+    let directory = scratch();
+    let builder = small(&directory);
+    run("a slow reader in reverse", async move {
+        let db = builder.create().await.unwrap();
+        fill(&db, 0).await;
+        let mut scan = db.scan(..).reverse();
+        let first = scan.try_next().await.unwrap().unwrap();
+        assert_eq!(first, (key(ROWS - 1).into(), value(0, ROWS - 1).into()));
+        for round in 1..4 {
+            fill(&db, round).await;
+            db.flush().await.unwrap();
+        }
+        for row in 0..10 {
+            db.delete(key(row)).await.unwrap();
+        }
+        let mut row = ROWS - 1;
+        while let Some((found, content)) = scan.try_next().await.unwrap() {
+            row -= 1;
+            assert_eq!(found, key(row).as_bytes());
+            assert!(content == value(0, row), "row {row}");
+        }
+        assert_eq!(row, 0);
+        assert_eq!(scans_open(&db).await, 0);
+        db.close().await.unwrap();
     });
 }

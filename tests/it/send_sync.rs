@@ -4,8 +4,8 @@ use std::future::Future;
 
 use futures_core::Stream;
 use lightning_db::{
-    Batch, Builder, Corruption, Database, Durability, Error, ErrorKind, Place, Scan, ShardId,
-    ShardStats, Stats, VerifyReport,
+    Batch, Builder, Change, Corruption, Database, Durability, Error, ErrorKind, Estimate, Mismatch,
+    Place, Scan, ShardId, ShardStats, Stats, VerifyReport,
 };
 
 use crate::scratch;
@@ -29,6 +29,9 @@ fn public_types_are_send_sync_and_unpin() {
     free::<Durability>();
     free::<Error>();
     free::<ErrorKind>();
+    free::<Estimate>();
+    free::<Change>();
+    free::<Mismatch>();
     free::<Place>();
     free::<ShardId>();
     free::<ShardStats>();
@@ -73,6 +76,15 @@ fn futures_of_a_database(db: &Database) {
         put("key", "value"),
         get("key"),
         delete("key"),
+        exists("key"),
+        delete_many(["key"]),
+        compare_and_swap("key", None, Some(b"value")),
+        update("key", |_| None),
+        update_with("key", Durability::Relaxed, |_| Change::Keep),
+        first(..),
+        last("a".."b"),
+        count("a"..),
+        estimate(.."b"),
         write(Batch::new()),
         write_with(Batch::new(), Durability::Relaxed),
         get_many(["key"]),
@@ -83,7 +95,7 @@ fn futures_of_a_database(db: &Database) {
         close(),
     }
     rows(db.scan(..));
-    rows(db.scan("a".."b").keys_only().limit(1));
+    rows(db.scan("a".."b").keys_only().reverse().limit(1));
     rows(db.scan_prefix("a"));
     send_static(db);
 }

@@ -67,7 +67,8 @@ impl<P: Policy> PageCache<P> {
         }
     }
 
-    /// Leaves so much of the budget to others; of all of it, the page that was inserted last is left.
+    /// Leaves so much of the budget to others; of all of it, the page that was inserted last is
+    /// left.
     pub(crate) fn reserve(&mut self, bytes: usize) {
         self.reserved_bytes = bytes;
         self.make_room(0);

@@ -2,6 +2,7 @@
 
 mod scan;
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,10 +12,11 @@ use lightning_io::{SendError, Submit};
 
 pub use scan::Scanner;
 
-use crate::message::{Reply, Request};
-use crate::wal::{Ops, check_key};
+use crate::message::{Change, Decide, Estimate, Mismatch, Reply, Request, Updated, Want};
+use crate::wal::{Ops, check_key, check_value};
 use crate::{
-    Durability, Error, KeyspaceId, Result, Router, ShardId, ShardStats, StorageKey, VerifyReport,
+    Durability, Error, KeyspaceId, Result, Router, ShardId, ShardStats, StorageKey, StoredRange,
+    VerifyReport,
 };
 
 /// A handle on all shards of a database. Clones share it.
@@ -26,6 +28,15 @@ struct Shared<S> {
     router: Router,
     /// One way in a shard, in shard order.
     shards: Vec<S>,
+}
+
+/// A conditional change of a key's value, where none stands for a key that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swap<'a> {
+    /// What it has to have.
+    pub expected: Option<&'a [u8]>,
+    /// What it gets.
+    pub new: Option<&'a [u8]>,
 }
 
 impl<S> Clone for Client<S> {
@@ -54,10 +65,23 @@ impl<S: Submit<Request>> Client<S> {
     /// # Cancel safety
     /// Dropping the future drops the answer.
     pub async fn get(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<Option<Bytes>> {
+        self.read(keyspace, key, Want::Value).await
+    }
+
+    /// Whether a key is there; its value is not read.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the answer.
+    pub async fn exists(&self, keyspace: KeyspaceId, key: &[u8]) -> Result<bool> {
+        let found = self.read(keyspace, key, Want::Presence).await?;
+        Ok(found.is_some())
+    }
+
+    async fn read(&self, keyspace: KeyspaceId, key: &[u8], want: Want) -> Result<Option<Bytes>> {
         check_key(key)?;
         let key = StorageKey::new(keyspace, key);
         let shard = self.0.router.shard_of(key.as_slice());
-        self.ask(shard, |reply| Request::Get { key, reply })?
+        self.ask(shard, |reply| Request::Get { key, want, reply })?
             .answer()
             .await
     }
@@ -136,9 +160,96 @@ impl<S: Submit<Request>> Client<S> {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Moves what is in memory into the trees of all shards.
+    /// Has a function see the current value of a key and say what becomes of it, with no other write
+    /// of the key in between.
+    ///
+    /// # Cancel safety
+    /// Once polled, dropping the future drops the answer and not the update.
+    pub async fn update(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        decide: Decide,
+        durability: Durability,
+    ) -> Result<Updated> {
+        check_key(key)?;
+        let key = StorageKey::new(keyspace, key);
+        let shard = self.0.router.shard_of(key.as_slice());
+        let request = |reply| Request::Update {
+            key,
+            decide,
+            durability,
+            reply,
+        };
+        self.ask(shard, request)?.answer().await
+    }
+
+    /// Gives a key another value, or none, if it has the expected one, or none.
+    ///
+    /// # Cancel safety
+    /// As for [`Self::update`].
+    pub async fn compare_and_swap(
+        &self,
+        keyspace: KeyspaceId,
+        key: &[u8],
+        swap: Swap<'_>,
+        durability: Durability,
+    ) -> Result<Result<(), Mismatch>> {
+        swap.new.map_or(Ok(()), check_value)?;
+        let expected = swap.expected.map(Bytes::copy_from_slice);
+        let (wanted, new) = (expected.clone(), swap.new.map(<[u8]>::to_vec));
+        let decide = Decide::new(move |found| {
+            let is_any = planted!("swap_takes_any_value") && found.is_some() && wanted.is_some();
+            if found == wanted.as_deref() || is_any {
+                Change::from(new)
+            } else {
+                Change::Keep
+            }
+        });
+        let Updated { at, value } = self.update(keyspace, key, decide, durability).await?;
+        // To delete what is not there changes nothing and is not committed, but was as expected.
+        if at.is_some() || value == expected {
+            return Ok(Ok(()));
+        }
+        Ok(Err(Mismatch { found: value }))
+    }
+
+    /// What about lies in a range, from a few pages of each shard.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the answer.
+    pub async fn estimate(
+        &self,
+        keyspace: KeyspaceId,
+        from: Bound<&[u8]>,
+        to: Bound<&[u8]>,
+    ) -> Result<Estimate> {
+        let range = StoredRange::new(keyspace, from, to)?;
+        let mut total = Estimate::default();
+        if range.is_empty() {
+            return Ok(total);
+        }
+        let request = |reply| Request::Estimate {
+            range: range.clone(),
+            reply,
+        };
+        for part in self.ask_all(request).await? {
+            total.entries += part.entries;
+            total.bytes += part.bytes;
+        }
+        Ok(total)
+    }
+
+    /// Moves what is in memory to the disks of all shards.
     pub async fn flush(&self) -> Result<()> {
         self.ask_all(|reply| Request::Flush { reply })
+            .await
+            .map(drop)
+    }
+
+    /// Moves what is in memory to disk, and merges everything there into the bases of all shards.
+    pub async fn compact(&self) -> Result<()> {
+        self.ask_all(|reply| Request::Compact { reply })
             .await
             .map(drop)
     }

@@ -1,4 +1,4 @@
-//! A scan over all shards, in key order.
+//! A scan over all shards, in key order or in its reverse.
 //!
 //! # Algorithm
 //! 1. Each shard opens a scan and tells its time; the latest becomes the snapshot for all. What was
@@ -9,7 +9,7 @@
 //! # Bounds
 //! At most two pages a shard are held, whatever the reader's pace.
 
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::ops::Bound;
 
@@ -17,8 +17,8 @@ use bytes::Bytes;
 use lightning_io::Submit;
 
 use super::{Client, Question};
-use crate::message::{Lease, OpenScan, Request, ScanId, ScanPage, ScanRange};
-use crate::{KeyspaceId, Result, ShardId, StorageKey, Timestamp};
+use crate::message::{Lease, OpenScan, Request, ScanId, ScanPage, ScanSpec};
+use crate::{Direction, KeyspaceId, Result, ShardId, StoredRange, Timestamp};
 
 /// Pages after which a scan is taken to be a long one, and read ahead.
 const PAGES_BEFORE_READ_AHEAD: usize = 2;
@@ -29,14 +29,17 @@ const PAGES_BEFORE_READ_AHEAD: usize = 2;
 #[derive(Debug)]
 pub struct Scanner<S> {
     client: Client<S>,
-    range: ScanRange,
+    /// What to show; the error of a range that cannot be, until it is told.
+    range: Result<StoredRange>,
+    direction: Direction,
+    keys_only: bool,
     /// Rows that are still wanted.
     remaining: usize,
     /// The snapshot; none before the first row was asked for.
     at: Timestamp,
     shards: Vec<ShardRows>,
     /// The next key of each shard that has one at hand.
-    heap: BinaryHeap<Reverse<(Bytes, usize)>>,
+    heap: BinaryHeap<Head>,
     /// Shards whose next rows have to be fetched before the merge can go on.
     hungry: Vec<usize>,
     state: State,
@@ -47,6 +50,28 @@ enum State {
     New,
     Open,
     Ended,
+}
+
+/// The next key of a shard; of several, the greatest is the one that comes first.
+#[derive(Debug, PartialEq, Eq)]
+struct Head {
+    key: Bytes,
+    /// The shard's position in the list.
+    index: usize,
+    direction: Direction,
+}
+
+impl Ord for Head {
+    fn cmp(&self, other: &Self) -> Ordering {
+        // No key is on two shards, so the keys alone decide.
+        self.direction.compare(&other.key, &self.key)
+    }
+}
+
+impl PartialOrd for Head {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// What one shard has sent.
@@ -65,25 +90,14 @@ struct ShardRows {
 }
 
 impl<S: Submit<Request>> Client<S> {
-    /// Prepares a scan of a range of keys; nothing happens before its first row is asked for.
+    /// Prepares a scan of a range of keys; nothing happens before its first row is asked for. A
+    /// range that ends before it starts is the error of that first row.
     pub fn scan(&self, keyspace: KeyspaceId, from: Bound<&[u8]>, to: Bound<&[u8]>) -> Scanner<S> {
-        let from = match from {
-            Bound::Included(key) => Bound::Included(StorageKey::new(keyspace, key)),
-            Bound::Excluded(key) => Bound::Excluded(StorageKey::new(keyspace, key)),
-            Bound::Unbounded => Bound::Included(StorageKey::new(keyspace, &[])),
-        };
-        let to = match to {
-            Bound::Included(key) => Bound::Included(StorageKey::new(keyspace, key)),
-            Bound::Excluded(key) => Bound::Excluded(StorageKey::new(keyspace, key)),
-            Bound::Unbounded => Bound::Excluded(StorageKey::new(keyspace.next(), &[])),
-        };
         Scanner {
             client: self.clone(),
-            range: ScanRange {
-                from,
-                to,
-                keys_only: false,
-            },
+            range: StoredRange::new(keyspace, from, to),
+            direction: Direction::Forward,
+            keys_only: false,
             remaining: usize::MAX,
             at: Timestamp::ZERO,
             shards: Vec::new(),
@@ -97,7 +111,15 @@ impl<S: Submit<Request>> Client<S> {
 impl<S: Submit<Request>> Scanner<S> {
     /// Leaves the values out; for a scan that has not begun.
     pub fn set_keys_only(&mut self) {
-        self.range.keys_only = true;
+        self.keys_only = true;
+    }
+
+    /// Turns the order around; for a scan that has not begun.
+    pub fn reverse(&mut self) {
+        self.direction = match self.direction {
+            Direction::Forward => Direction::Reverse,
+            Direction::Reverse => Direction::Forward,
+        };
     }
 
     /// Ends the scan after this many rows.
@@ -111,7 +133,7 @@ impl<S: Submit<Request>> Scanner<S> {
         if ready { self.pop() } else { None }
     }
 
-    /// The next row, in key order; `None` after the last. An error ends the scan.
+    /// The next row, in the scan's order; `None` after the last. An error ends the scan.
     ///
     /// # Cancel safety
     /// A future that is dropped before it completes ends the scan with its next call.
@@ -132,9 +154,34 @@ impl<S: Submit<Request>> Scanner<S> {
         Ok(row)
     }
 
-    /// Takes the smallest key at hand; every shard has to have one, or to be done.
+    /// Counts the rows, as of one moment over all shards; none of them is sent. For a scan that has
+    /// not begun; a limit is not regarded.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the counting.
+    pub async fn count(mut self) -> Result<u64> {
+        self.keys_only = true;
+        self.open().await?;
+        let at = self.at;
+        let mut asked = Vec::with_capacity(self.shards.len());
+        for rows in &self.shards {
+            let scan = rows.id;
+            asked.push(self.client.ask(rows.shard, |reply| Request::CountRows {
+                scan,
+                at,
+                reply,
+            })?);
+        }
+        let mut total = 0;
+        for question in asked {
+            total += question.answer().await?;
+        }
+        Ok(total)
+    }
+
+    /// Takes the key at hand that comes first; every shard has to have one, or to be done.
     fn pop(&mut self) -> Option<(Bytes, Bytes)> {
-        let Reverse((key, index)) = self.heap.pop()?;
+        let Head { key, index, .. } = self.heap.pop()?;
         let value = std::mem::take(&mut self.shards[index].value);
         self.advance(index);
         self.remaining -= 1;
@@ -142,12 +189,20 @@ impl<S: Submit<Request>> Scanner<S> {
     }
 
     async fn open(&mut self) -> Result<()> {
+        let spec = ScanSpec {
+            range: self.range.clone()?,
+            direction: self.direction,
+            keys_only: self.keys_only,
+        };
+        if spec.range.is_empty() {
+            return Ok(());
+        }
         let mut asked = Vec::new();
         for shard in self.client.router().all() {
             let lease = Lease::default();
-            let (range, kept) = (self.range.clone(), lease.clone());
+            let (spec, kept) = (spec.clone(), lease.clone());
             let question = self.client.ask(shard, |reply| Request::OpenScan {
-                range,
+                spec,
                 lease: kept,
                 reply,
             })?;
@@ -223,7 +278,12 @@ impl<S: Submit<Request>> Scanner<S> {
         match rows.rows.next() {
             Some((key, value)) => {
                 rows.value = value;
-                self.heap.push(Reverse((key, index)));
+                let direction = self.direction;
+                self.heap.push(Head {
+                    key,
+                    index,
+                    direction,
+                });
             }
             None if rows.done => {}
             None => self.hungry.push(index),

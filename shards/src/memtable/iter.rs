@@ -7,35 +7,42 @@ use super::arena::Address;
 use super::node::NO_NODE;
 use super::record::Record;
 use super::table::Memtable;
-use crate::Entry;
+use crate::{Direction, Entry};
 
-/// Versions in order: keys ascending, versions of one key newest first.
+/// Versions in order: keys in one direction, versions of one key newest first in both.
 #[derive(Debug, Clone)]
 pub struct Iter<'a> {
     table: &'a Memtable,
+    direction: Direction,
     /// The version yielded last, and the next older one of its key; `NONE` where there is none.
     last: Address,
     older: Address,
-    /// The keys of the leaf that follow, and the leaf after it.
+    /// The keys of the leaf that follow, ascending, and the leaf after it.
     keys: slice::Iter<'a, Address>,
     next_leaf: u32,
 }
 
 impl<'a> Iter<'a> {
-    /// Starts at a slot of a leaf, or behind its last.
-    pub(super) fn new(table: &'a Memtable, leaf: u32, slot: usize) -> Self {
-        let leaf = table.leaf(leaf);
-        Self {
-            keys: leaf.slots.records()[slot..].iter(),
-            next_leaf: leaf.next,
+    /// Starts between two slots of a leaf: forward with the one at `slot`, in reverse with the one
+    /// before it.
+    pub(super) fn new(table: &'a Memtable, direction: Direction, leaf: u32, slot: usize) -> Self {
+        let mut iter = Self {
+            direction,
             ..Self::empty(table)
-        }
+        };
+        let (before, behind) = iter.enter(leaf).split_at(slot);
+        iter.keys = match direction {
+            Direction::Forward => behind.iter(),
+            Direction::Reverse => before.iter(),
+        };
+        iter
     }
 
     /// Yields nothing.
     pub(super) fn empty(table: &'a Memtable) -> Self {
         Self {
             table,
+            direction: Direction::Forward,
             last: Address::NONE,
             older: Address::NONE,
             keys: [].iter(),
@@ -60,16 +67,33 @@ impl<'a> Iter<'a> {
 
     #[inline]
     fn next_key(&mut self) -> Option<Address> {
-        if let Some(address) = self.keys.next() {
-            return Some(*address);
+        if let Some(address) = self.next_in_leaf() {
+            return Some(address);
         }
         if self.next_leaf == NO_NODE {
             return None;
         }
-        let leaf = self.table.leaf(self.next_leaf);
-        self.next_leaf = leaf.next;
-        self.keys = leaf.slots.records().iter();
-        self.keys.next().copied()
+        self.keys = self.enter(self.next_leaf).iter();
+        self.next_in_leaf()
+    }
+
+    #[inline]
+    fn next_in_leaf(&mut self) -> Option<Address> {
+        let next = match self.direction {
+            Direction::Forward => self.keys.next(),
+            Direction::Reverse => self.keys.next_back(),
+        };
+        next.copied()
+    }
+
+    /// Notes which leaf comes after one; returns the keys of that one.
+    fn enter(&mut self, leaf: u32) -> &'a [Address] {
+        let leaf = self.table.leaf(leaf);
+        self.next_leaf = match self.direction {
+            Direction::Forward => leaf.next,
+            Direction::Reverse => leaf.previous,
+        };
+        leaf.slots.records()
     }
 }
 

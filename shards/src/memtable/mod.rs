@@ -13,6 +13,8 @@
 //! 3. A record that was written stays where it is, so an address outlives every change of the tree.
 
 mod arena;
+mod edge;
+mod estimate;
 mod head;
 mod iter;
 mod node;

@@ -263,7 +263,8 @@ fn rank(heads: &[u64; SLOTS], head: u64) -> usize {
 #[repr(C, align(64))]
 pub(super) struct Leaf {
     pub(super) slots: Slots,
-    /// The leaf with the next greater keys, or `NO_NODE`.
+    /// The leaves with the next smaller and the next greater keys, or `NO_NODE`.
+    pub(super) previous: u32,
     pub(super) next: u32,
 }
 

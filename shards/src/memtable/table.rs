@@ -18,11 +18,12 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use super::arena::{ARENA_BYTES_MIN, Address, Arena};
-use super::head::{head_at, shared_bytes};
+use super::edge::{Edge, Side, start_of};
+use super::head::shared_bytes;
 use super::iter::Iter;
 use super::node::{Inner, Leaf, NO_NODE, Pool, SLOTS, Slots};
 use super::record::Record;
-use crate::{Entry, StorageKey, Timestamp, VALUE_BYTES_MAX};
+use crate::{Direction, Entry, StorageKey, Timestamp, VALUE_BYTES_MAX};
 
 /// The largest budget: half of what the arena takes for certain, so that the batch that fills the
 /// table has as much again.
@@ -38,53 +39,19 @@ struct Step {
     child: usize,
 }
 
-/// An end of the key range of a table.
-#[derive(Clone, Copy)]
-struct Edge {
-    /// A record of the key; `NONE` while there is none.
-    record: Address,
-    /// The first bytes of the key, which tell most keys on this side of the edge from it.
-    start: u128,
-}
-
-impl Edge {
-    const NONE: Self = Self {
-        record: Address::NONE,
-        start: 0,
-    };
-
-    fn new(key: &[u8], record: Address) -> Self {
-        let start = start_of(key);
-        Self { record, start }
-    }
-}
-
-/// Which end.
-#[derive(Clone, Copy)]
-enum Side {
-    Smallest,
-    Largest,
-}
-
-/// The first 16 bytes of a key as a number, as heads are made.
-#[inline]
-fn start_of(key: &[u8]) -> u128 {
-    u128::from(head_at(key, 0)) << u64::BITS | u128::from(head_at(key, size_of::<u64>()))
-}
-
 /// The newest versions of a shard's keys, in order.
 pub struct Memtable {
     arena: Arena,
 
     // The tree: `root` is a leaf when `height` is 0, and an inner node otherwise.
-    leaves: Pool<Leaf>,
-    inners: Pool<Inner>,
-    root: u32,
-    height: u32,
+    pub(super) leaves: Pool<Leaf>,
+    pub(super) inners: Pool<Inner>,
+    pub(super) root: u32,
+    pub(super) height: u32,
 
     // Records of the outermost fences; `NONE` exactly while the table is empty.
-    smallest: Edge,
-    largest: Edge,
+    pub(super) smallest: Edge,
+    pub(super) largest: Edge,
 
     budget_bytes: usize,
     keys: usize,
@@ -184,21 +151,14 @@ impl Memtable {
         Some(record.entry(&self.arena))
     }
 
-    /// All versions of all keys from `key` on: keys ascending, versions of one key newest first.
-    pub fn iter_from(&self, key: &[u8]) -> Iter<'_> {
+    /// All versions of the keys from `key` on, ascending, or in reverse of the keys below `key`,
+    /// descending; versions of one key newest first.
+    pub fn iter_from(&self, key: &[u8], direction: Direction) -> Iter<'_> {
         if self.is_empty() {
             return Iter::empty(self);
         }
-        match self.outside(key) {
-            Some(Side::Smallest) => self.iter(),
-            Some(Side::Largest) => Iter::empty(self),
-            None => {
-                let leaf = self.descend(key, |_, _| ());
-                let found = self.leaves[leaf].slots.search(&self.arena, key);
-                let slot = found.unwrap_or_else(|slot| slot);
-                Iter::new(self, leaf, slot)
-            }
-        }
+        let (leaf, slot) = self.place(key);
+        Iter::new(self, direction, leaf, slot)
     }
 
     /// All versions of all keys.
@@ -206,7 +166,7 @@ impl Memtable {
         if self.is_empty() {
             return Iter::empty(self);
         }
-        Iter::new(self, FIRST_LEAF, 0)
+        Iter::new(self, Direction::Forward, FIRST_LEAF, 0)
     }
 
     /// What follows a version that is in the table: older ones of its key, then the next keys.
@@ -215,7 +175,7 @@ impl Memtable {
         let leaf = self.descend(key, |_, _| ());
         let found = self.leaves[leaf].slots.search(&self.arena, key);
         let slot = found.expect("keys are never removed");
-        Iter::new(self, leaf, slot + 1).after(version)
+        Iter::new(self, Direction::Forward, leaf, slot + 1).after(version)
     }
 
     /// Bytes of records and nodes: what the budget is compared with.
@@ -275,8 +235,25 @@ impl Memtable {
         }
     }
 
+    /// Where a key belongs: the leaf, and the slot of the first key there that is not below it. Not
+    /// for an empty table.
+    pub(super) fn place(&self, key: &[u8]) -> (u32, usize) {
+        match self.outside(key) {
+            Some(Side::Smallest) => (FIRST_LEAF, 0),
+            Some(Side::Largest) => {
+                let leaf = self.descend(self.key(self.largest.record), |_, _| ());
+                (leaf, self.leaves[leaf].slots.len())
+            }
+            None => {
+                let leaf = self.descend(key, |_, _| ());
+                let found = self.leaves[leaf].slots.search(&self.arena, key);
+                (leaf, found.unwrap_or_else(|slot| slot))
+            }
+        }
+    }
+
     #[inline]
-    fn key(&self, record: Address) -> &[u8] {
+    pub(super) fn key(&self, record: Address) -> &[u8] {
         Record::at(&self.arena, record).key(&self.arena)
     }
 
@@ -287,7 +264,7 @@ impl Memtable {
     /// The leaf to which a key is routed, which lies between the smallest and the largest;
     /// `visit` is told each inner node on the way, and the index of the child taken.
     #[inline]
-    fn descend(&self, key: &[u8], mut visit: impl FnMut(u32, usize)) -> u32 {
+    pub(super) fn descend(&self, key: &[u8], mut visit: impl FnMut(u32, usize)) -> u32 {
         let mut node = self.root;
         for _ in 0..self.height {
             let inner = &self.inners[node];
@@ -304,6 +281,7 @@ impl Memtable {
         slots.insert(0, entry.key, record);
         self.root = self.leaves.add(Leaf {
             slots,
+            previous: NO_NODE,
             next: NO_NODE,
         });
         assert_eq!(self.root, FIRST_LEAF);
@@ -373,6 +351,7 @@ impl Memtable {
         let cut = left.slots.cut_for(slot);
         let mut right = Leaf {
             slots: left.slots.split_off(cut.start),
+            previous: leaf,
             next: left.next,
         };
         if cut.goes_right {
@@ -389,7 +368,10 @@ impl Memtable {
         let right = self.leaves.add(right);
         let left = &mut self.leaves[leaf];
         left.slots.grow_prefix(&self.arena, left_shares);
-        left.next = right;
+        let behind = std::mem::replace(&mut left.next, right);
+        if behind != NO_NODE {
+            self.leaves[behind].previous = right;
+        }
         self.insert_separator(separator, right, path);
     }
 
@@ -480,6 +462,10 @@ impl Memtable {
         .collect();
         assert_eq!(leaves, linked);
         assert!(linked.first().is_none_or(|first| *first == FIRST_LEAF));
+        let linked_back = std::iter::successors(leaves.last().copied(), |leaf| {
+            Some(self.leaves[*leaf].previous).filter(|previous| *previous != NO_NODE)
+        });
+        assert!(linked_back.eq(leaves.iter().rev().copied()));
         let keys: usize = leaves
             .iter()
             .map(|leaf| self.leaves[*leaf].slots.len())

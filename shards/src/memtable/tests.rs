@@ -1,10 +1,13 @@
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::rc::Rc;
 
 use super::*;
-use crate::{Entry, EntryFlags, EntrySource, KeyspaceId, StorageKey, Timestamp};
+use crate::{
+    Direction, Entry, EntryFlags, EntrySource, KeyspaceId, StorageKey, StoredRange, Timestamp,
+};
 
 /// What a memtable has to agree with.
 type Model = BTreeMap<ModelKey, ModelValue>;
@@ -205,10 +208,15 @@ impl Run {
                 .next()
                 .map(entry);
             assert_eq!(self.table.get(&key, at), expected);
-            let found = self.table.iter_from(&key).take(40);
+            let found = self.table.iter_from(&key, Direction::Forward).take(40);
             assert!(
                 found.eq(entries(&self.model, &key).take(40)),
                 "from {key:?}"
+            );
+            let found = self.table.iter_from(&key, Direction::Reverse).take(40);
+            assert!(
+                found.eq(entries_below(&self.model, &key, 40)),
+                "below {key:?}"
             );
         }
     }
@@ -254,6 +262,25 @@ fn entries<'a>(model: &'a Model, from: &[u8]) -> impl Iterator<Item = Entry<'a>>
     model
         .range((from.to_vec(), Reverse(Timestamp::MAX))..)
         .map(entry)
+}
+
+/// The first entries of a walk in reverse from below a key.
+fn entries_below<'a>(model: &'a Model, to: &[u8], count: usize) -> Vec<Entry<'a>> {
+    let mut found: Vec<Entry<'a>> = Vec::new();
+    let mut key_start = 0;
+    let below = model.range(..(to.to_vec(), Reverse(Timestamp::MAX)));
+    for entry in below.rev().map(entry) {
+        if found.last().is_some_and(|last| last.key != entry.key) {
+            if found.len() >= count {
+                break;
+            }
+            key_start = found.len();
+        }
+        // The older ones of a key come first here.
+        found.insert(key_start, entry);
+    }
+    found.truncate(count);
+    found
 }
 
 fn put(key: &[u8], timestamp: u64, value: &[u8], table: &mut Memtable) {
@@ -308,7 +335,9 @@ fn an_empty_table_costs_nothing_and_has_nothing() {
     assert!(table.is_empty() && !table.is_full());
     assert_eq!(table.get(b"", Timestamp::MAX), None);
     assert_eq!(table.iter().next(), None);
-    assert_eq!(table.iter_from(b"").next(), None);
+    for direction in [Direction::Forward, Direction::Reverse] {
+        assert_eq!(table.iter_from(b"", direction).next(), None);
+    }
     let table = Rc::new(RefCell::new(table));
     let mut source = MemtableSource::new(Rc::clone(&table));
     assert_yields_all(&mut source, &table);
@@ -529,4 +558,47 @@ fn a_source_holds_no_borrow_and_sees_what_is_inserted_ahead_of_it() {
     assert!(keys.is_sorted_by(|a, b| a < b));
     assert!(keys.len() > 2000 + 1000, "{}", keys.len());
     assert_eq!(keys.last().unwrap(), &9999_u64.to_be_bytes());
+}
+
+#[test]
+fn an_estimate_is_right_to_a_factor_of_two_and_mostly_to_a_tenth() {
+    let mut random = Random(11);
+    for count in [1, 20, 5_000, 40_000] {
+        let mut table = Memtable::new(64 << 20);
+        let mut keys: Vec<Vec<u8>> = (0..count)
+            .map(|_| random.next().to_be_bytes().to_vec())
+            .collect();
+        for key in &keys {
+            let stored = StorageKey::new(KeyspaceId::DEFAULT, key);
+            put(stored.as_slice(), 1, &[7; 100], &mut table);
+        }
+        keys.sort();
+        let mut errors = 0;
+        for _ in 0..500 {
+            let from = random.index(keys.len());
+            let to = from + random.index(keys.len() - from);
+            let bounds = (
+                Bound::Included(&keys[from][..]),
+                Bound::Excluded(&keys[to][..]),
+            );
+            let range = StoredRange::new(KeyspaceId::DEFAULT, bounds.0, bounds.1).unwrap();
+            let (found, bytes) = table.estimate(&range);
+            let (found, expected) = (lightning_io::to_usize(found), to - from);
+            let (least, most) = (expected / 2, expected * 2);
+            errors += found.abs_diff(expected) * 1_000 / (expected + 64);
+            assert!(
+                found + 64 >= least && found <= most + 64,
+                "{expected}, {found}"
+            );
+            assert!(lightning_io::to_usize(bytes) <= 400 * (most + 64));
+            if count <= 20 {
+                assert_eq!(found, expected);
+            }
+        }
+        assert!(errors / 500 < 100, "{errors} thousandths in 500 guesses");
+        let all = StoredRange::new(KeyspaceId::DEFAULT, Bound::Unbounded, Bound::Unbounded);
+        let (found, bytes) = table.estimate(&all.unwrap());
+        assert_eq!(lightning_io::to_usize(found), table.keys());
+        assert_eq!(lightning_io::to_usize(bytes), table.bytes());
+    }
 }

@@ -1,15 +1,15 @@
 //! Reading one shard.
 //!
 //! # Algorithm
-//! 1. The newest sound superblock says which runs and which base count, and from which record on the
-//!    log is needed.
-//! 2. The versions of the log and of the runs go into a window; the base of the newest generation is
-//!    walked, and of each of its keys the newer of both is written. Ranges under damaged pages, and
-//!    keys whose large value is damaged, are lost; they are left out, and so is what the log and other
-//!    runs say of them. With the list of runs everything is lost.
-//! 3. If anything is lost, the log, the runs, the runs and the base of the older generation and every
-//!    sound leaf of the file are read once more for the lost ranges alone, and of each key the newest
-//!    version is written.
+//! 1. The newest sound superblock says which runs and which base count, and from which record on
+//!    the log is needed.
+//! 2. The versions of the log and of the runs go into a window; the base of the newest generation
+//!    is walked, and of each of its keys the newer of both is written. Ranges under damaged pages,
+//!    and keys whose large value is damaged, are lost; they are left out, and so is what the log
+//!    and other runs say of them. With the list of runs everything is lost.
+//! 3. If anything is lost, the log, the runs, the runs and the base of the older generation and
+//!    every sound leaf of the file are read once more for the lost ranges alone, and of each key
+//!    the newest version is written.
 //!
 //! # Why a found version may be trusted, and how far
 //! The older generation holds every commit up to its newest timestamp. So where it is sound, a
@@ -23,17 +23,16 @@ use lightning_io::Env;
 
 use super::generations::Generations;
 use super::log::{Log, Needed};
+use super::offers::{is_behind, offer_found, offer_older, offer_part, offer_run};
 use super::ranges::{Ranges, only};
 use super::report::{Findings, Lost, ShardSalvage, what_of};
 use super::source::Source;
 use super::window::{Origin, Window};
 use super::writer::{Sink, Writer};
 use crate::shard::TREE_FILE_NAME;
-use crate::superblock::Checkpoint;
 use crate::tree::{Page, PageRef, TreePart, TreeReader, WalkStep, large_value_extent};
 use crate::{
-    Entry, EntryFlags, FileOwner, KEY_BYTES_MAX, KeyRange, Result, StorageKey, Timestamp,
-    VALUE_BYTES_MAX,
+    Entry, EntryFlags, FileOwner, KEY_BYTES_MAX, KeyRange, Result, StorageKey, VALUE_BYTES_MAX,
 };
 
 /// A shard on its way from the old database to the new one.
@@ -239,8 +238,8 @@ impl<E: Env, S: Sink> ShardReader<'_, E, S> {
         }
     }
 
-    /// Walks one tree of the newest generation: the entries of a run go into the window, those of the
-    /// base are written.
+    /// Walks one tree of the newest generation: the entries of a run go into the window, those of
+    /// the base are written.
     async fn walk(
         &mut self,
         tree: &TreeReader<Source<E>>,
@@ -399,130 +398,5 @@ impl<E: Env, S: Sink> ShardReader<'_, E, S> {
         }
         self.writer.put(key, value).await?;
         Ok(1)
-    }
-}
-
-/// Whether a page whose keys begin at `lower` lies behind the end of a window.
-fn is_behind(lower: &[u8], to: Option<&[u8]>) -> bool {
-    to.is_some_and(|to| lower >= to)
-}
-
-/// Up to which timestamp the older generation knows every commit, and where it cannot say it.
-struct Covered {
-    newest: Timestamp,
-    except: Ranges,
-}
-
-impl Covered {
-    /// Whether a version would be in the older generation if it still counted then.
-    fn knows(&self, key: &[u8], timestamp: Timestamp) -> bool {
-        timestamp <= self.newest && !self.except.contains(key)
-    }
-}
-
-async fn offer_older<E: Env>(
-    tree: &TreeReader<Source<E>>,
-    older: Option<&Checkpoint>,
-    lost: &Ranges,
-    window: &mut Window,
-) -> Result<Covered> {
-    let mut covered = Covered {
-        newest: Timestamp::ZERO,
-        except: Ranges::default(),
-    };
-    let Some(older) = older else {
-        covered.except.insert(&(None, None));
-        return Ok(covered);
-    };
-    covered.newest = older.newest;
-    let mut parts = vec![TreePart::base(&older.tree)];
-    match tree.runs(&older.tree).await {
-        Ok(runs) => parts.extend(runs),
-        Err(_) => covered.except.insert(&(None, None)),
-    }
-    for part in &parts {
-        let damaged = offer_part(tree, part, Origin::Older, lost, window).await;
-        damaged.iter().for_each(|keys| covered.except.insert(keys));
-    }
-    Ok(covered)
-}
-
-/// Offers the entries of a run, as they are: its large values are read when they are written.
-fn offer_run(run: &TreePart, page: &Page, window: &mut Window) {
-    let mut key = Vec::new();
-    for index in 0..page.entry_count() {
-        let entry = page.entry_at(index, &mut key);
-        if run.has(entry.key) {
-            window.offer(entry, Origin::Run);
-        }
-    }
-}
-
-/// Offers what a tree has of the lost keys; returns the ranges of its damaged pages.
-async fn offer_part<E: Env>(
-    tree: &TreeReader<Source<E>>,
-    part: &TreePart,
-    origin: Origin,
-    lost: &Ranges,
-    window: &mut Window,
-) -> Vec<KeyRange> {
-    let mut damaged = Vec::new();
-    for (from, to) in lost.iter() {
-        let mut walk = tree.walk(part, from.as_deref().unwrap_or_default());
-        while let Some(step) = walk.next().await {
-            match step {
-                WalkStep::Page(_, page) => {
-                    if is_behind(page.fences().lower, to.as_deref()) {
-                        break;
-                    }
-                    if page.level() == 0 {
-                        let offer = |key: &[u8], _| lost.contains(key) && part.has(key);
-                        offer_leaf(tree, &page, origin, window, &offer).await;
-                    }
-                }
-                WalkStep::Damage { keys, .. } => {
-                    if is_behind(keys.0.as_deref().unwrap_or_default(), to.as_deref()) {
-                        break;
-                    }
-                    damaged.push(keys);
-                }
-            }
-            tree.yield_if_needed().await;
-        }
-    }
-    damaged
-}
-
-async fn offer_found<E: Env>(
-    tree: &TreeReader<Source<E>>,
-    lost: &Ranges,
-    covered: &Covered,
-    window: &mut Window,
-) -> Result<()> {
-    let mut leaves = tree.leaves();
-    while let Some(page) = leaves.next().await? {
-        let offer = |key: &[u8], timestamp| lost.contains(key) && !covered.knows(key, timestamp);
-        offer_leaf(tree, &page, Origin::Found, window, &offer).await;
-    }
-    Ok(())
-}
-
-/// Offers the entries of a leaf that pass; a large value has to be readable.
-async fn offer_leaf<E: Env>(
-    tree: &TreeReader<Source<E>>,
-    page: &Page,
-    origin: Origin,
-    window: &mut Window,
-    passes: &impl Fn(&[u8], Timestamp) -> bool,
-) {
-    let mut key = Vec::new();
-    for index in 0..page.entry_count() {
-        let entry = page.entry_at(index, &mut key);
-        if passes(entry.key, entry.timestamp)
-            && window.wants(entry.key, entry.timestamp, origin)
-            && tree.value(entry.flags, entry.value).await.is_ok()
-        {
-            window.offer(entry, origin);
-        }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! # Algorithm
 //! 1. Wait until everything that the memtable holds is durable in the log, then for the turn.
-//! 2. Write it as a run on top of the others; or, where no runs are kept and there are none, into the
-//!    base. Pages, list of runs and space map go to new places and are synced.
+//! 2. Write it as a run on top of the others; or, where no runs are kept and there are none, into
+//!    the base. Pages, list of runs and space map go to new places and are synced.
 //! 3. Write a superblock that points to them and names the checkpoint.
 //! 4. Publish the new version to readers, drop the memtable, free the log below the checkpoint.
 //!
@@ -19,8 +19,8 @@
 //!
 //! A page of the base that is damaged or cannot be read stops every merge that has to change
 //! it, and so a flush when there is room for no more runs, and nothing else: what was to be flushed
-//! stays in memory and in the log, reads go on, and writes are taken until the memtables are full. The flush is tried again, less and less often, as
-//! the damage may have been one of the moment.
+//! stays in memory and in the log, reads go on, and writes are taken until the memtables are full.
+//! The flush is tried again, less and less often, as the damage may have been one of the moment.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -136,7 +136,7 @@ impl<E: Env> Shard<E> {
     async fn flush_once(&self, sealed: &Sealed) -> Result<()> {
         let inner = &self.0;
         inner.wal.sync().await?;
-        let turn = inner.turns.take().await;
+        let turn = self.take_turn().await?;
         self.make_room_for_run().await?;
         let newest = sealed.table.borrow().newest();
         let update = write_table(&inner.tree, &sealed.table, &inner.config).await?;

@@ -2,17 +2,19 @@
 //!
 //! # Algorithm
 //! 1. Ask the policy which merge is to have the next step; end when there is none.
-//! 2. Wait for the turn, take the step, write the superblock that names what it came to, and publish
-//!    it. Its units are bounded, so whoever waits for the turn, a flush or the closing of the shard,
-//!    waits for a step at the most.
+//! 2. Wait for the turn, take the step, write the superblock that names what it came to, and
+//!    publish it. Its units are bounded, so whoever waits for the turn, a flush or the closing of
+//!    the shard, waits for a step at the most.
 //!
 //! A merge that is left, by closing or by a crash, is taken up where it was by whoever opens the
 //! shard.
 //!
 //! # Errors
-//! A step that failed is tried again, less and less often, as a flush is. What it could not do is in
-//! the runs, where reads find it. A failed sync poisons, and so do failed writes, three in a row.
+//! A step that failed is tried again, less and less often, as a flush is. What it could not do is
+//! in the runs, where reads find it. A failed sync poisons, and so do failed writes, three in a
+//! row.
 
+use std::cell::{Cell, RefCell};
 use std::pin::pin;
 
 use futures_util::future::select;
@@ -20,23 +22,40 @@ use lightning_io::{Env, TaskClass, to_usize};
 
 use super::flush::{RETRY_INTERVAL, RETRY_INTERVAL_MAX, STRIKES_MAX};
 use super::policy::{self, Settings};
+use super::turns::Turn;
 use super::{Shard, count};
-use crate::Result;
+use crate::signal::{Event, Signal};
 use crate::superblock::Checkpoint;
-use crate::tree::{MergeStep, TreeUpdate};
+use crate::tree::{MergeStep, MergeTarget, TreeUpdate};
+use crate::{Error, Result};
+
+/// The merges of a shard.
+#[derive(Debug, Default)]
+pub(super) struct Merges {
+    /// Whether the task is at work, and when a step or the task ended.
+    is_running: Cell<bool>,
+    ended: Event,
+    /// Raised when a merge that waits to try again should do so now.
+    wanted: Signal,
+    /// Why the last step failed, until one succeeds.
+    pub(super) error: RefCell<Option<Error>>,
+    last: Cell<Option<MergeTarget>>,
+    /// Callers who wait until everything is merged.
+    compactions: Cell<u64>,
+}
 
 impl<E: Env> Shard<E> {
     /// Starts the task that merges, if there is something to merge and it is not at work.
     pub(super) fn start_merging(&self) {
-        if self.0.merging.get() || self.0.closing.get() || self.next_step().is_none() {
+        if self.0.merges.is_running.get() || self.0.closing.get() || self.next_step().is_none() {
             return;
         }
-        self.0.merging.set(true);
+        self.0.merges.is_running.set(true);
         let shard = self.clone();
         let merge = async move {
             shard.contain(shard.merge_all()).await;
-            shard.0.merging.set(false);
-            shard.0.merge_ended.occur();
+            shard.0.merges.is_running.set(false);
+            shard.0.merges.ended.occur();
         };
         // The task reports by itself; nobody joins it.
         drop(self.0.env.spawn(TaskClass::Flush, merge));
@@ -44,26 +63,31 @@ impl<E: Env> Shard<E> {
 
     /// Ends the task that merges, after the step at hand.
     pub(super) async fn stop_merging(&self) {
-        self.0.merge_wanted.raise();
-        while self.0.merging.get() {
-            self.0.merge_ended.next().await;
+        self.0.merges.wanted.raise();
+        while self.0.merges.is_running.get() {
+            self.0.merges.ended.next().await;
         }
     }
 
     /// Merges all that was written so far into the base.
     pub(super) async fn compact(&self) -> Result<()> {
         self.flush_all().await?;
-        self.0.compactions.set(self.0.compactions.get() + 1);
+        let compactions = &self.0.merges.compactions;
+        compactions.set(compactions.get() + 1);
+        let outcome = self.merge_everything().await;
+        compactions.set(compactions.get() - 1);
+        outcome
+    }
+
+    async fn merge_everything(&self) -> Result<()> {
         // In a turn of its own: a merge that begins just now has its target among the runs then.
-        let turn = self.0.turns.take().await;
+        let turn = self.take_turn().await?;
         let end = self.0.tree.next_run_id();
         drop(turn);
-        self.0.merge_error.replace(None);
+        self.0.merges.error.replace(None);
         self.start_merging();
-        self.0.merge_wanted.raise();
-        let outcome = self.wait_for_merges(end).await;
-        self.0.compactions.set(self.0.compactions.get() - 1);
-        outcome
+        self.0.merges.wanted.raise();
+        self.wait_for_merges(end).await
     }
 
     /// Waits until no run is older than the one that is called `end`.
@@ -74,13 +98,13 @@ impl<E: Env> Shard<E> {
             if runs.iter().all(|run| run.id >= end) {
                 return Ok(());
             }
-            if let Some(error) = &*self.0.merge_error.borrow() {
+            if let Some(error) = &*self.0.merges.error.borrow() {
                 return Err(error.clone());
             }
-            if !self.0.merging.get() {
-                return Err(crate::Error::Closed);
+            if !self.0.merges.is_running.get() {
+                return Err(Error::Closed);
             }
-            self.0.merge_ended.next().await;
+            self.0.merges.ended.next().await;
         }
     }
 
@@ -92,8 +116,8 @@ impl<E: Env> Shard<E> {
         {
             let Err(error) = self.merge_once(&step).await else {
                 (strikes, interval) = (0, RETRY_INTERVAL);
-                self.0.merge_error.replace(None);
-                self.0.merge_ended.occur();
+                self.0.merges.error.replace(None);
+                self.0.merges.ended.occur();
                 self.resume_deferred();
                 continue;
             };
@@ -106,9 +130,9 @@ impl<E: Env> Shard<E> {
                 return;
             }
             tracing::warn!(shard = %self.id(), %error, "a merge failed; trying again");
-            self.0.merge_error.replace(Some(error));
-            self.0.merge_ended.occur();
-            let wanted = pin!(self.0.merge_wanted.wait());
+            self.0.merges.error.replace(Some(error));
+            self.0.merges.ended.occur();
+            let wanted = pin!(self.0.merges.wanted.wait());
             select(pin!(self.0.env.sleep(interval)), wanted).await;
             interval = (interval * 2).min(RETRY_INTERVAL_MAX);
         }
@@ -119,7 +143,7 @@ impl<E: Env> Shard<E> {
         let settings = self.merge_settings();
         let runs = self.0.tree.runs();
         let base_bytes = self.0.tree.base_bytes();
-        let last = self.0.last_merge.get();
+        let last = self.0.merges.last.get();
         let (target, inputs) = policy::next_merge(&runs, base_bytes, &settings, last)?;
         Some(MergeStep {
             target,
@@ -130,14 +154,21 @@ impl<E: Env> Shard<E> {
 
     pub(super) fn merge_settings(&self) -> Settings {
         Settings {
-            everything: self.0.compactions.get() > 0,
+            everything: self.0.merges.compactions.get() > 0,
             ..self.0.config.merge_settings()
         }
     }
 
+    /// Waits for the turn to change the tree's file. An edit whose superblock failed is never
+    /// ended: no other may follow it.
+    pub(super) async fn take_turn(&self) -> Result<Turn<'_>> {
+        let turn = self.0.turns.take().await;
+        self.check_poison()?;
+        Ok(turn)
+    }
+
     async fn merge_once(&self, step: &MergeStep) -> Result<()> {
-        let inner = &self.0;
-        let _turn = inner.turns.take().await;
+        let _turn = self.take_turn().await?;
         // A flush may have made room by merging meanwhile.
         if self.next_step().as_ref() != Some(step) {
             return Ok(());
@@ -155,7 +186,7 @@ impl<E: Env> Shard<E> {
             ..inner.superblock.current()
         };
         self.commit(update, content).await?;
-        inner.last_merge.set(Some(step.target));
+        inner.merges.last.set(Some(step.target));
         count(&inner.counters.merge_steps, 1);
         count(&inner.counters.merge_bytes, written);
         Ok(())
@@ -176,6 +207,7 @@ impl<E: Env> Shard<E> {
         }
         inner.tree.publish(update);
         inner.view.replace(inner.tree.view());
+        self.update_pressure();
         Ok(())
     }
 

@@ -9,15 +9,19 @@
 //! 4. In the background, runs are merged into the base, piece by piece.
 //!
 //! # Read path
-//! The active memtable, the sealed one, the runs, the base: the first version found at or below the snapshot
-//! is the newest. A hit in memory is answered in the same turn. What was committed as durable and
-//! is not yet on disk may be read, but the answer is held until it is.
+//! The active memtable, the sealed one, the runs, the base: the first version found at or below the
+//! snapshot is the newest. A hit in memory is answered in the same turn. What was committed as
+//! durable and is not yet on disk may be read, but the answer is held until it is.
+//!
+//! # Read-modify-write
+//! A write may let the current value decide what it writes: see `update`.
 //!
 //! # Ownership
 //! Everything is reached through one `Rc`; tasks of the shard share it. No borrow of a cell lives
 //! across an await.
 
 mod create;
+mod estimate;
 mod flush;
 mod merge;
 mod news;
@@ -26,7 +30,9 @@ mod read;
 mod recovery;
 mod scan;
 mod serve;
+mod throttle;
 mod turns;
+mod update;
 mod write;
 
 use std::cell::{Cell, RefCell};
@@ -42,14 +48,16 @@ use crate::memtable::Memtable;
 use crate::message::ScanId;
 use crate::signal::{Event, Signal};
 use crate::superblock::Superblock;
-use crate::tree::{MergeTarget, Tree, TreeView};
+use crate::tree::{Tree, TreeView};
 use crate::wal::{RecordHash, Wal};
 use crate::{Error, FileOwner, Lsn, Result, ShardId};
 
 pub(crate) use policy::Settings as MergeSettings;
 pub use read::{Probe, Version};
 
+use merge::Merges;
 use scan::Scan;
+use throttle::Throttle;
 use turns::Turns;
 use write::{Deferred, Waiter};
 
@@ -81,8 +89,8 @@ struct Sealed {
 }
 
 /// # Invariants
-/// * Every commit at or below the superblock's checkpoint is in a run or in the base; every later one is in
-///   `sealed` or in `active`.
+/// * Every commit at or below the superblock's checkpoint is in a run or in the base; every later
+///   one is in `sealed` or in `active`.
 /// * `view` is the current version of base and runs.
 /// * The tree's file and the superblock are changed by whoever has the turn, and by nobody else.
 /// * At most one flush runs, and it runs while `sealed` is there, until closing gives it up.
@@ -113,16 +121,8 @@ struct Inner<E: Env> {
     flush_given_up: Cell<bool>,
     /// Who may change the tree's file.
     turns: Turns,
-    /// Whether the task that merges is at work, and when a step or the task ended.
-    merging: Cell<bool>,
-    merge_ended: Event,
-    /// Raised when a merge that waits to try again should do so now.
-    merge_wanted: Signal,
-    /// Why the last step of a merge failed, until one succeeds.
-    merge_error: RefCell<Option<Error>>,
-    last_merge: Cell<Option<MergeTarget>>,
-    /// Callers who wait until everything is merged.
-    compactions: Cell<u64>,
+    merges: Merges,
+    throttle: Throttle,
     /// Why no more writes are taken: this shard or a peer failed.
     refused: RefCell<Option<Error>>,
 
@@ -161,6 +161,7 @@ struct Counters {
     deletes: Cell<u64>,
     scans: Cell<u64>,
     deferred: Cell<u64>,
+    pauses: Cell<u64>,
     flushes: Cell<u64>,
     flush_bytes: Cell<u64>,
     merge_steps: Cell<u64>,

@@ -2,10 +2,10 @@
 //!
 //! # Algorithm
 //! The debt of the runs is what merging them into the base would read. A merge into the base is due
-//! when the debt has come to a fifth of the base: each merge rewrites most of the base, so that every
-//! byte is written about five times over on its way there. It is due as well when there are as many
-//! runs of the second tier, or as many runs in all, as reads can bear. It takes all whole runs at the
-//! old end of the list.
+//! when the debt has come to a fifth of the base: each merge rewrites most of the base, so that
+//! every byte is written about five times over on its way there. It is due as well when there are
+//! as many runs of the second tier, or as many runs in all, as reads can bear. It takes all whole
+//! runs at the old end of the list.
 //!
 //! Between two merges into a large base many runs pile up. When there are `fan` of the first tier,
 //! they become one of the second: a write more for each byte, and a fraction of the runs for each

@@ -9,7 +9,7 @@ use lightning_io::Env;
 use super::write::Waiter;
 use super::{Shard, SharedMemtable, count};
 use crate::entry::EntryFlags;
-use crate::message::Reply;
+use crate::message::{Reply, Want};
 use crate::tree::{Lookup, TreeValue, TreeView};
 use crate::{Result, StorageKey, Timestamp};
 
@@ -54,9 +54,14 @@ impl Answer {
         hold: None,
     };
 
-    fn of(version: Version<'_>) -> Self {
+    fn of(version: Version<'_>, want: Want) -> Self {
+        let counts_deleted = want == Want::Presence && planted!("exists_counts_deleted");
+        let gone = counts_deleted.then_some(&[][..]);
         Self {
-            value: version.value.map(Bytes::copy_from_slice),
+            value: version.value.or(gone).map(|value| match want {
+                Want::Value => Bytes::copy_from_slice(value),
+                Want::Presence => Bytes::new(),
+            }),
             hold: (!version.relaxed).then_some(version.timestamp),
         }
     }
@@ -76,6 +81,17 @@ impl<E: Env> Shard<E> {
         at: Timestamp,
         seen: impl FnOnce(Option<Version<'_>>) -> R,
     ) -> Result<Probe<R>> {
+        self.look(key, at, Want::Value, seen)
+    }
+
+    /// As [`Self::probe`]; a value that is not wanted may be empty in what `seen` gets.
+    fn look<R>(
+        &self,
+        key: &StorageKey,
+        at: Timestamp,
+        want: Want,
+        seen: impl FnOnce(Option<Version<'_>>) -> R,
+    ) -> Result<Probe<R>> {
         let key = key.as_slice();
         let active = self.0.active.borrow();
         if let Some(entry) = active.borrow().get(key, at) {
@@ -89,7 +105,10 @@ impl<E: Env> Shard<E> {
         }
         let view = self.0.view.borrow();
         match self.0.tree.try_get(&view, key, at)? {
-            Lookup::Found(value) => match value.as_slice() {
+            Lookup::Found(value) => match value.as_slice().or(match want {
+                Want::Value => None,
+                Want::Presence => Some(&[]),
+            }) {
                 Some(bytes) => {
                     let deleted = value.flags.contains(EntryFlags::TOMBSTONE);
                     // What is in the tree was durable in the log before it got there.
@@ -108,25 +127,25 @@ impl<E: Env> Shard<E> {
     }
 
     /// Answers a get.
-    pub(super) fn get(&self, key: StorageKey, reply: Reply<Option<Bytes>>) {
+    pub(super) fn get(&self, key: StorageKey, want: Want, reply: Reply<Option<Bytes>>) {
         count(&self.0.counters.gets, 1);
-        let found = self.probe(&key, Timestamp::MAX, |found| {
-            found.map_or(Answer::ABSENT, Answer::of)
+        let found = self.look(&key, Timestamp::MAX, want, |found| {
+            found.map_or(Answer::ABSENT, |found| Answer::of(found, want))
         });
         match found {
             Ok(Probe::Known(answer)) => self.show(answer.hold, move |shown| {
                 drop(reply.send(shown.map(|()| answer.value)));
             }),
-            Ok(Probe::NeedsDisk) => self.get_from_disk(key, reply),
+            Ok(Probe::NeedsDisk) => self.get_from_disk(key, want, reply),
             Err(error) => drop(reply.send(Err(error))),
         }
     }
 
-    fn get_from_disk(&self, key: StorageKey, reply: Reply<Option<Bytes>>) {
+    fn get_from_disk(&self, key: StorageKey, want: Want, reply: Reply<Option<Bytes>>) {
         count(&self.0.counters.gets_from_disk, 1);
         let (shard, view) = (self.clone(), self.read_view());
         self.spawn_counted(async move {
-            match shard.get_in(&view, &key, Timestamp::MAX).await {
+            match shard.get_in(&view, &key, Timestamp::MAX, want).await {
                 Ok(answer) => shard.show(answer.hold, move |shown| {
                     drop(reply.send(shown.map(|()| answer.value)));
                 }),
@@ -142,7 +161,7 @@ impl<E: Env> Shard<E> {
         let mut hold = None;
         for key in &keys {
             let found = self.probe(key, Timestamp::MAX, |found| {
-                found.map_or(Answer::ABSENT, Answer::of)
+                found.map_or(Answer::ABSENT, |found| Answer::of(found, Want::Value))
             });
             match found {
                 Ok(Probe::Known(answer)) => {
@@ -164,7 +183,7 @@ impl<E: Env> Shard<E> {
             let mut values = Vec::with_capacity(keys.len());
             let mut hold = None;
             for key in &keys {
-                match shard.get_in(&view, key, at).await {
+                match shard.get_in(&view, key, at, Want::Value).await {
                     Ok(answer) => {
                         hold = hold.max(answer.hold);
                         values.push(answer.value);
@@ -194,17 +213,29 @@ impl<E: Env> Shard<E> {
     }
 
     /// Looks a key up in a view, waiting for the disk where memory does not do.
-    async fn get_in(&self, view: &ReadView, key: &StorageKey, at: Timestamp) -> Result<Answer> {
+    pub(super) async fn get_in(
+        &self,
+        view: &ReadView,
+        key: &StorageKey,
+        at: Timestamp,
+        want: Want,
+    ) -> Result<Answer> {
         for table in &view.memtables {
             if let Some(entry) = table.borrow().get(key.as_slice(), at) {
-                return Ok(Answer::of(version(&entry)));
+                return Ok(Answer::of(version(&entry), want));
             }
         }
         let found = self.0.tree.get(&view.tree, key.as_slice(), at).await?;
         match found {
             Some(value) if !value.flags.contains(EntryFlags::TOMBSTONE) => {
-                let value = Some(self.load(&value).await?);
-                Ok(Answer { value, hold: None })
+                let value = match want {
+                    Want::Value => self.load(&value).await?,
+                    Want::Presence => Bytes::new(),
+                };
+                Ok(Answer {
+                    value: Some(value),
+                    hold: None,
+                })
             }
             _ => Ok(Answer::ABSENT),
         }

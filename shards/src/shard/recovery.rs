@@ -24,7 +24,9 @@ use std::rc::Rc;
 use lightning_io::Env;
 
 use super::flush::write_table;
+use super::merge::Merges;
 use super::policy;
+use super::throttle::Throttle;
 use super::turns::Turns;
 use super::{Counters, Inner, Shard, SharedMemtable, TREE_FILE_NAME, directory};
 use crate::clock::Clock;
@@ -73,6 +75,7 @@ impl<E: Env> Shard<E> {
             tree,
             superblock,
             table: empty_memtable(config),
+            last: Timestamp::ZERO,
             newest: start.newest,
             records: 0,
             stuck: None,
@@ -105,12 +108,8 @@ impl<E: Env> Shard<E> {
             flush_wanted: Signal::default(),
             flush_given_up: Cell::new(false),
             turns: Turns::default(),
-            merging: Cell::new(false),
-            merge_ended: Event::default(),
-            merge_wanted: Signal::default(),
-            merge_error: RefCell::new(None),
-            last_merge: Cell::new(None),
-            compactions: Cell::new(0),
+            merges: Merges::default(),
+            throttle: Throttle::default(),
             refused: RefCell::new(None),
             scans: RefCell::new(BTreeMap::new()),
             next_scan: Cell::new(0),
@@ -124,6 +123,7 @@ impl<E: Env> Shard<E> {
         if replayed && (stuck || shard.0.wal.live_segments() > REPLAYED_SEGMENTS_MAX) {
             shard.seal();
         }
+        shard.update_pressure();
         shard.start_merging();
         Ok(shard)
     }
@@ -136,6 +136,8 @@ struct Recovery<E: Env> {
     tree: Tree<E>,
     superblock: Superblock<E::File>,
     table: SharedMemtable,
+    /// The timestamp of the last commit that was replayed.
+    last: Timestamp,
     /// The newest commit timestamp seen.
     newest: Timestamp,
     records: u64,
@@ -169,6 +171,14 @@ impl<E: Env> Recovery<E> {
                 let what = format!("a commit belongs to transaction {}", commit.txn);
                 return Err(replay.damage(what));
             }
+            if commit.timestamp < self.last {
+                let what = format!(
+                    "a commit at {} follows one at {}",
+                    commit.timestamp, self.last
+                );
+                return Err(replay.damage(what));
+            }
+            self.last = commit.timestamp;
             self.newest = self.newest.max(commit.timestamp);
             for op in commit.ops() {
                 let op = op.map_err(|what| replay.damage(what.to_owned()))?;

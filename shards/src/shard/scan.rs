@@ -13,7 +13,6 @@
 //! scan that is not bound within [`UNBOUND_MEMTABLES_MAX`] memtables is given up.
 
 use std::iter::Peekable;
-use std::ops::Bound;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -23,7 +22,7 @@ use super::read::ReadView;
 use super::{Shard, SharedMemtable, count};
 use crate::entry::{Entry, EntryFlags};
 use crate::memtable::Iter;
-use crate::message::{Lease, OpenScan, Reply, ScanId, ScanPage, ScanRange};
+use crate::message::{Lease, OpenScan, Reply, ScanId, ScanPage, ScanSpec};
 use crate::tree::{TreeCursor, TreeValue};
 use crate::{Error, Result, StorageKey, Timestamp};
 
@@ -42,13 +41,12 @@ const STEPS_MAX: usize = 256;
 
 /// An open scan.
 pub(super) struct Scan<E: Env> {
-    range: ScanRange,
+    /// What is still to come.
+    spec: ScanSpec,
     view: ReadView,
     cursor: TreeCursor<E>,
     /// The snapshot, once it is bound.
     at: Option<Timestamp>,
-    /// Where reading goes on: no key below this is still to come.
-    next: Vec<u8>,
     lease: Lease,
 }
 
@@ -67,10 +65,54 @@ enum Pause {
     Fetch,
     /// A large value has to be loaded: its key, and where it is.
     Load(Vec<u8>, TreeValue),
-    /// The page is full.
+    /// The rows are enough.
     Full,
     /// There is nothing more in the range.
     End,
+}
+
+/// Where a merge puts the rows that it finds.
+trait Rows {
+    /// Takes a row.
+    fn push(&mut self, key: &[u8], value: &[u8]);
+
+    /// Takes note of a commit that the rows show and that may not be durable yet.
+    fn hold(&mut self, timestamp: Timestamp);
+
+    /// Whether they are enough for now.
+    fn is_full(&self) -> bool;
+
+    fn push_unless_deleted(&mut self, entry: &Entry<'_>, keys_only: bool) {
+        if !entry.flags.contains(EntryFlags::RELAXED) {
+            // That a key is gone shows the deletion as much as a value shows a put.
+            self.hold(entry.timestamp);
+        }
+        if !entry.is_tombstone() {
+            let value = if keys_only { &[] } else { entry.value };
+            self.push(user_key(entry.key), value);
+        }
+    }
+}
+
+/// The number of rows.
+#[derive(Default)]
+struct RowCount {
+    rows: u64,
+    hold: Option<Timestamp>,
+}
+
+impl Rows for RowCount {
+    fn push(&mut self, _: &[u8], _: &[u8]) {
+        self.rows += 1;
+    }
+
+    fn hold(&mut self, timestamp: Timestamp) {
+        self.hold = self.hold.max(Some(timestamp));
+    }
+
+    fn is_full(&self) -> bool {
+        false
+    }
 }
 
 /// A page that is being put together; rows are ranges of one buffer.
@@ -84,31 +126,24 @@ struct PageBuilder {
     hold: Option<Timestamp>,
 }
 
-impl PageBuilder {
-    fn push(&mut self, key: &[u8], value: &[u8], hold: Option<Timestamp>) {
+impl Rows for PageBuilder {
+    fn push(&mut self, key: &[u8], value: &[u8]) {
         self.bytes.extend_from_slice(key);
         let key_end = self.bytes.len();
         self.bytes.extend_from_slice(value);
         self.rows.push((key_end, self.bytes.len()));
-        self.hold = self.hold.max(hold);
     }
 
-    fn push_unless_deleted(&mut self, entry: &Entry<'_>, keys_only: bool) {
-        let relaxed = entry.flags.contains(EntryFlags::RELAXED);
-        let hold = (!relaxed).then_some(entry.timestamp);
-        if entry.is_tombstone() {
-            // That a key is gone shows the deletion as much as a value shows a put.
-            self.hold = self.hold.max(hold);
-            return;
-        }
-        let value = if keys_only { &[] } else { entry.value };
-        self.push(user_key(entry.key), value, hold);
+    fn hold(&mut self, timestamp: Timestamp) {
+        self.hold = self.hold.max(Some(timestamp));
     }
 
     fn is_full(&self) -> bool {
         self.bytes.len() >= PAGE_BYTES || self.rows.len() >= self.rows_max
     }
+}
 
+impl PageBuilder {
     fn finish(self, done: bool) -> (ScanPage, Option<Timestamp>) {
         let bytes = Bytes::from(self.bytes);
         let mut start = 0;
@@ -127,7 +162,7 @@ impl PageBuilder {
 
 impl<E: Env> Shard<E> {
     /// Opens a scan.
-    pub(super) fn open_scan(&self, range: ScanRange, lease: Lease, reply: Reply<OpenScan>) {
+    pub(super) fn open_scan(&self, spec: ScanSpec, lease: Lease, reply: Reply<OpenScan>) {
         self.drop_abandoned_scans();
         if self.0.scans.borrow().len() >= SCANS_MAX {
             let what = "too many scans are open";
@@ -141,18 +176,12 @@ impl<E: Env> Shard<E> {
         let id = ScanId(self.0.next_scan.get());
         self.0.next_scan.set(id.0 + 1);
         let view = self.read_view();
-        let cursor = self.0.tree.cursor(&view.tree);
-        let next = match &range.from {
-            Bound::Included(key) => key.as_slice().to_vec(),
-            Bound::Excluded(key) => after(key.as_slice()),
-            Bound::Unbounded => Vec::new(),
-        };
+        let cursor = self.0.tree.cursor(&view.tree, spec.direction);
         let scan = Scan {
-            range,
+            spec,
             view,
             cursor,
             at: None,
-            next,
             lease,
         };
         self.0.scans.borrow_mut().insert(id, scan);
@@ -170,33 +199,22 @@ impl<E: Env> Shard<E> {
         rows_max: usize,
         reply: Reply<ScanPage>,
     ) {
-        self.0.clock.observe(at);
-        let Some(mut scan) = self.0.scans.borrow_mut().remove(&id) else {
-            let reason = "it was given up, or another page of it is under way".to_owned();
-            drop(reply.send(Err(Error::Invalid {
-                what: "scan",
-                reason,
-            })));
-            return;
+        let mut scan = match self.take_scan(id, at) {
+            Ok(scan) => scan,
+            Err(error) => return drop(reply.send(Err(error))),
         };
-        if scan.at.is_none() && scan.view.memtables.len() >= UNBOUND_MEMTABLES_MAX {
-            let what = "the scan waited too long for its first page";
-            drop(reply.send(Err(Error::Busy {
-                shard: self.id(),
-                what,
-            })));
-            return;
-        }
-        scan.at = Some(at);
         if planted!("scan_refreshes_view") {
             scan.view = self.read_view();
-            scan.cursor = self.0.tree.cursor(&scan.view.tree);
+            scan.cursor = self.0.tree.cursor(&scan.view.tree, scan.spec.direction);
         }
         let shard = self.clone();
         self.spawn_counted(async move {
-            let page = shard.read_page(&mut scan, at, rows_max).await;
-            let (page, hold) = match page {
-                Ok(page) => page,
+            let mut page = PageBuilder {
+                rows_max,
+                ..PageBuilder::default()
+            };
+            let (page, hold) = match shard.read_rows(&mut scan, at, &mut page).await {
+                Ok(done) => page.finish(done),
                 Err(error) => return drop(reply.send(Err(error))),
             };
             if !page.done && !scan.lease.is_abandoned() {
@@ -204,6 +222,47 @@ impl<E: Env> Shard<E> {
             }
             shard.show(hold, move |shown| drop(reply.send(shown.map(|()| page))));
         });
+    }
+
+    /// Answers with the number of rows of a scan.
+    pub(super) fn count_rows(&self, id: ScanId, at: Timestamp, reply: Reply<u64>) {
+        let mut scan = match self.take_scan(id, at) {
+            Ok(scan) => scan,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        let shard = self.clone();
+        self.spawn_counted(async move {
+            let mut count = RowCount::default();
+            match shard.read_rows(&mut scan, at, &mut count).await {
+                Ok(_) => {
+                    let hold = count.hold.filter(|_| !planted!("count_holds_nothing"));
+                    shard.show(hold, move |shown| {
+                        drop(reply.send(shown.map(|()| count.rows)));
+                    });
+                }
+                Err(error) => drop(reply.send(Err(error))),
+            }
+        });
+    }
+
+    /// Takes an open scan to read from it, and binds it to its snapshot.
+    fn take_scan(&self, id: ScanId, at: Timestamp) -> Result<Scan<E>> {
+        self.0.clock.observe(at);
+        let Some(mut scan) = self.0.scans.borrow_mut().remove(&id) else {
+            let reason = "it was given up, or another page of it is under way".to_owned();
+            return Err(Error::Invalid {
+                what: "scan",
+                reason,
+            });
+        };
+        if scan.at.is_none() && scan.view.memtables.len() >= UNBOUND_MEMTABLES_MAX {
+            return Err(Error::Busy {
+                shard: self.id(),
+                what: "the scan waited too long for its first page",
+            });
+        }
+        scan.at = Some(at);
+        Ok(scan)
     }
 
     /// Lets go of scans whose caller is gone.
@@ -214,49 +273,50 @@ impl<E: Env> Shard<E> {
             .retain(|_, scan| !scan.lease.is_abandoned());
     }
 
-    async fn read_page(
+    /// Reads rows until they are enough; returns whether there are no more.
+    async fn read_rows(
         &self,
         scan: &mut Scan<E>,
         at: Timestamp,
-        rows_max: usize,
-    ) -> Result<(ScanPage, Option<Timestamp>)> {
-        let mut page = PageBuilder {
-            rows_max,
-            ..PageBuilder::default()
-        };
-        scan.cursor.seek(&scan.next).await?;
+        rows: &mut impl Rows,
+    ) -> Result<bool> {
+        let start = scan.spec.range.start(scan.spec.direction);
+        scan.cursor.seek(start).await?;
         loop {
             scan.cursor.fill().await?;
-            match merge(scan, at, &mut page) {
+            match merge(scan, at, rows) {
+                // Nobody waits for more, or nobody may.
+                Pause::Fetch if scan.lease.is_abandoned() || self.0.closing.get() => {
+                    return Err(Error::Closed);
+                }
                 Pause::Fetch => self.0.env.yield_if_needed().await,
                 Pause::Load(key, value) => {
                     let bytes = self.load(&value).await?;
-                    page.push(user_key(&key), &bytes, None);
-                    if page.is_full() {
-                        return Ok(page.finish(false));
+                    rows.push(user_key(&key), &bytes);
+                    if rows.is_full() {
+                        return Ok(false);
                     }
                 }
-                Pause::Full => return Ok(page.finish(false)),
-                Pause::End => return Ok(page.finish(true)),
+                Pause::Full => return Ok(false),
+                Pause::End => return Ok(true),
             }
         }
     }
 }
 
-/// Merges memtables and the cursor's leaf into the page until something has to be waited for.
-fn merge<E: Env>(scan: &mut Scan<E>, at: Timestamp, page: &mut PageBuilder) -> Pause {
+/// Merges memtables and the cursor's leaf into the rows until something has to be waited for.
+fn merge<E: Env>(scan: &mut Scan<E>, at: Timestamp, rows: &mut impl Rows) -> Pause {
     let Scan {
-        range,
-        view,
-        cursor,
-        next,
-        ..
+        spec, view, cursor, ..
     } = scan;
+    let (direction, keys_only) = (spec.direction, spec.keys_only);
     let tables: Vec<_> = view.memtables.iter().map(|table| table.borrow()).collect();
+    let start = spec.range.start(direction);
     let mut memory: Vec<_> = tables
         .iter()
-        .map(|table| table.iter_from(next).peekable())
+        .map(|table| table.iter_from(start, direction).peekable())
         .collect();
+    let mut current = Vec::new();
     for _ in 0..STEPS_MAX {
         let in_leaf = cursor.peek().map(|entry| entry.key);
         if in_leaf.is_none() && !cursor.is_end() {
@@ -266,28 +326,29 @@ fn merge<E: Env>(scan: &mut Scan<E>, at: Timestamp, page: &mut PageBuilder) -> P
             .iter_mut()
             .filter_map(|table| table.peek())
             .map(|entry| entry.key);
-        let Some(key) = in_memory.chain(in_leaf).min() else {
+        let keys = in_memory.chain(in_leaf);
+        let Some(key) = keys.min_by(|a, b| direction.compare(*a, *b)) else {
             return Pause::End;
         };
-        if is_past(&range.to, key) {
+        if spec.range.is_behind(key, direction) {
             return Pause::End;
         }
-        next.clear();
-        next.extend_from_slice(key);
-        let won = match newest_in_memory(&mut memory, next, at) {
+        current.clear();
+        current.extend_from_slice(key);
+        let won = match newest_in_memory(&mut memory, &current, at) {
             Some(entry) => {
-                page.push_unless_deleted(&entry, range.keys_only);
+                rows.push_unless_deleted(&entry, keys_only);
                 None
             }
-            None => take_from_leaf(cursor, next, at, range.keys_only, page),
+            None => take_from_leaf(cursor, &current, at, keys_only, rows),
         };
-        skip_in_leaf(cursor, next);
-        let key = won.map(|value| (next.clone(), value));
-        next.push(0);
-        if let Some((key, value)) = key {
+        skip_in_leaf(cursor, &current);
+        let large = won.map(|value| (current.clone(), value));
+        spec.range.pass(&mut current, direction);
+        if let Some((key, value)) = large {
             return Pause::Load(key, value);
         }
-        if page.is_full() {
+        if rows.is_full() {
             return Pause::Full;
         }
     }
@@ -312,13 +373,13 @@ fn newest_in_memory<'a>(
     newest
 }
 
-/// Puts the leaf's version of a key into the page, or returns where its large value is.
+/// Puts the leaf's version of a key among the rows, or returns where its large value is.
 fn take_from_leaf<E: Env>(
     cursor: &mut TreeCursor<E>,
     key: &[u8],
     at: Timestamp,
     keys_only: bool,
-    page: &mut PageBuilder,
+    rows: &mut impl Rows,
 ) -> Option<TreeValue> {
     while let Some(entry) = cursor.peek()
         && entry.key == key
@@ -334,7 +395,7 @@ fn take_from_leaf<E: Env>(
             flags: entry.flags.with(EntryFlags::RELAXED),
             ..entry
         };
-        page.push_unless_deleted(&durable, keys_only);
+        rows.push_unless_deleted(&durable, keys_only);
         return None;
     }
     None
@@ -343,22 +404,6 @@ fn take_from_leaf<E: Env>(
 fn skip_in_leaf<E: Env>(cursor: &mut TreeCursor<E>, key: &[u8]) {
     while cursor.peek().is_some_and(|entry| entry.key == key) {
         cursor.advance();
-    }
-}
-
-/// The smallest key above `key`.
-fn after(key: &[u8]) -> Vec<u8> {
-    let mut next = Vec::with_capacity(key.len() + 1);
-    next.extend_from_slice(key);
-    next.push(0);
-    next
-}
-
-fn is_past(to: &Bound<StorageKey>, key: &[u8]) -> bool {
-    match to {
-        Bound::Included(last) => key > last.as_slice(),
-        Bound::Excluded(end) => key >= end.as_slice(),
-        Bound::Unbounded => false,
     }
 }
 

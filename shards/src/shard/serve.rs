@@ -5,7 +5,8 @@ use std::rc::Rc;
 use lightning_io::{Env, Port, TaskClass, to_u64};
 
 use super::Shard;
-use super::write::Deferred;
+use super::update::Update;
+use super::write::{Caller, Deferred};
 use crate::message::{Reply, Request};
 use crate::stats::ShardStats;
 use crate::verify::VerifyReport;
@@ -54,7 +55,7 @@ impl<E: Env> Shard<E> {
 
     fn handle(&self, request: Request) {
         match request {
-            Request::Get { key, reply } => self.get(key, reply),
+            Request::Get { key, want, reply } => self.get(key, want, reply),
             Request::GetMany { keys, reply } => self.get_many(keys, reply),
             Request::Write {
                 ops,
@@ -64,14 +65,19 @@ impl<E: Env> Shard<E> {
                 self.write(Deferred {
                     ops,
                     durability,
-                    reply,
+                    caller: Caller::Batch(reply),
                 });
             }
-            Request::OpenScan {
-                range,
-                lease,
+            Request::Update {
+                key,
+                decide,
+                durability,
                 reply,
-            } => self.open_scan(range, lease, reply),
+            } => {
+                let update = Box::new(Update::new(key, decide, reply));
+                self.write(Deferred::of_update(update, durability));
+            }
+            Request::OpenScan { spec, lease, reply } => self.open_scan(spec, lease, reply),
             Request::NextPage {
                 scan,
                 at,
@@ -80,9 +86,15 @@ impl<E: Env> Shard<E> {
             } => {
                 self.next_page(scan, at, rows_max, reply);
             }
+            Request::CountRows { scan, at, reply } => self.count_rows(scan, at, reply),
+            Request::Estimate { range, reply } => self.estimate(range, reply),
             Request::Flush { reply } => {
                 let shard = self.clone();
                 self.spawn_counted(async move { drop(reply.send(shard.flush_all().await)) });
+            }
+            Request::Compact { reply } => {
+                let shard = self.clone();
+                self.spawn_counted(async move { drop(reply.send(shard.compact().await)) });
             }
             Request::Verify { reply } => {
                 let shard = self.clone();
@@ -175,6 +187,14 @@ impl<E: Env> Shard<E> {
         ShardStats {
             shard: self.id(),
             entries: tree.entries,
+            runs: tree.runs,
+            runs_bytes: tree.runs_bytes,
+            debt_bytes: tree.debt_bytes,
+            merge_blocked: inner.merges.error.borrow().is_some(),
+            merge_steps: counters.merge_steps.get(),
+            merge_bytes_written: counters.merge_bytes.get(),
+            flush_bytes_written: counters.flush_bytes.get(),
+            write_pauses: counters.pauses.get(),
             gets: counters.gets.get(),
             gets_from_disk: counters.gets_from_disk.get(),
             puts: counters.puts.get(),

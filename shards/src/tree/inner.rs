@@ -155,6 +155,18 @@ impl<'a> InnerPage<'a> {
     /// The position of the child that covers `key`: the number of separators that are not above it.
     #[inline]
     pub(crate) fn child_index(&self, key: &[u8]) -> usize {
+        self.rank(key, Ordering::is_le)
+    }
+
+    /// The position of the child with the greatest keys below `key`: the number of separators below
+    /// it.
+    pub(crate) fn child_below(&self, key: &[u8]) -> usize {
+        self.rank(key, Ordering::is_lt)
+    }
+
+    /// The number of separators that stand to `key` as `counts` says, which are the first ones.
+    #[inline]
+    fn rank(&self, key: &[u8], counts: impl Fn(Ordering) -> bool) -> usize {
         let separators = self.raw.count - 1;
         let prefix = self.prefix();
         let shared = prefix.len().min(key.len());
@@ -172,7 +184,7 @@ impl<'a> InnerPage<'a> {
             return first;
         }
         let last = partition(first, separators, |index| self.head(index) == head);
-        partition(first, last, |index| self.suffix(index) <= suffix)
+        partition(first, last, |index| counts(self.suffix(index).cmp(suffix)))
     }
 }
 

@@ -17,8 +17,8 @@
 //!
 //! # Crash argument
 //! A step is an edit: see `edit.rs`. Which runs are merged, where to and how far is in the list, so
-//! whoever opens the file goes on. The filter of a target that grows is the one thing that is not: it
-//! is made again from the keys that are there.
+//! whoever opens the file goes on. The filter of a target that grows is the one thing that is not:
+//! it is made again from the keys that are there.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -37,7 +37,7 @@ use super::run::{Phase, Run};
 use super::store::Caching;
 use super::tree::Tree;
 use super::update::Update;
-use crate::{Entry, EntryFlags, EntrySource, Result, Timestamp};
+use crate::{Direction, Entry, EntryFlags, EntrySource, Result, Timestamp};
 
 /// Entries taken between two chances for other tasks: about 20 us.
 const GATHER_STRIDE: usize = 64;
@@ -104,8 +104,8 @@ struct Batch {
     shares: Vec<Share>,
     /// Large values of versions that are not the newest.
     dropped: Vec<BlobRef>,
-    /// Whether the inputs have no more.
-    is_last: bool,
+    /// The first key that was not taken; `None` when the inputs have no more.
+    next_key: Option<Vec<u8>>,
 }
 
 impl EntrySource for Batch {
@@ -131,6 +131,11 @@ impl Batch {
         start..self.bytes.len()
     }
 
+    /// Whether the inputs have no more.
+    fn is_last(&self) -> bool {
+        self.next_key.is_none()
+    }
+
     fn last_key(&self) -> Option<&[u8]> {
         let last = self.entries.last()?;
         Some(&self.bytes[last.key.clone()])
@@ -151,7 +156,6 @@ impl Batch {
                 Some((entry.key, std::cmp::Reverse((entry.timestamp, at))))
             });
             let Some((_, std::cmp::Reverse((_, newest)))) = newest.min() else {
-                self.is_last = true;
                 return false;
             };
             let key_start = self.bytes.len();
@@ -191,7 +195,7 @@ impl Batch {
             if entry.flags.contains(EntryFlags::OVERFLOW) {
                 let value = BlobRef::decode(entry.value);
                 share.value_bytes += value.extent().bytes();
-                if at != newest {
+                if at != newest || planted!("merge_frees_moved_value") {
                     self.dropped.push(value);
                 }
             }
@@ -238,12 +242,16 @@ impl<E: Env> Edit<'_, E> {
                 list.runs.splice(start..step.inputs.end, target.chain(left));
             }
         }
-        if batch.is_last {
+        if batch.is_last() {
             for input in &inputs {
                 self.free_run(input).await?;
             }
         }
-        Ok(Outcome { base, list })
+        Ok(Outcome {
+            base,
+            list,
+            is_flush: false,
+        })
     }
 
     /// The target of a merge of runs that has begun.
@@ -278,7 +286,7 @@ impl<E: Env> Edit<'_, E> {
         let mut filter = filter_of(tree, growing, inputs).await?;
         let root = growing.map_or(Root::EMPTY, |growing| growing.root);
         let update = Update::new(self.shared, &mut self.writer, root);
-        let updated = update.as_run(&mut filter).adopting().run(batch).await?;
+        let updated = update.of_run(&mut filter).adopting().run(batch).await?;
         let before = growing.map(|growing| (growing.newest, growing.largest.clone()));
         let (newest, largest) = before.unwrap_or_default();
         let mut target = Run {
@@ -294,7 +302,7 @@ impl<E: Env> Edit<'_, E> {
             merged_to: Vec::new(),
             resident: Rc::default(),
         };
-        if batch.is_last {
+        if batch.is_last() {
             target.phase = Phase::Whole;
             target.filter = self.write_filter(&filter).await?;
             target.resident = Rc::new(Some(filter).into());
@@ -310,11 +318,16 @@ impl<E: Env> Edit<'_, E> {
     /// read: the pages above them say where they are.
     async fn free_run(&mut self, run: &Run) -> Result<()> {
         let store = &self.shared.store;
-        self.writer.free_blob(run.filter)?;
+        if !planted!("leak_run_filter") {
+            self.writer.free_blob(run.filter)?;
+        }
         let mut pages: Vec<(PageRef, u8)> = vec![(run.root.page, run.root.height - 1)];
         let mut freed_bytes = 0;
         while let Some((reference, level)) = pages.pop() {
             self.writer.free_unread(reference)?;
+            if planted!("runs_freed_early") {
+                store.space.borrow_mut().release(reference.extent());
+            }
             freed_bytes += reference.extent().bytes();
             if level > 0 {
                 let page = store.page(reference, level, Caching::Pass).await?;
@@ -334,10 +347,12 @@ impl<E: Env> Edit<'_, E> {
 
 /// The inputs as they are after the step: none after the last.
 fn left_over(inputs: &[Rc<Run>], phase: Phase, batch: &Batch) -> Vec<Rc<Run>> {
-    let Some(last_key) = batch.last_key().filter(|_| !batch.is_last) else {
+    let Some(last_key) = batch.last_key().filter(|_| !batch.is_last()) else {
         return Vec::new();
     };
-    let mut merged_to = last_key.to_vec();
+    let passed = batch.next_key.as_deref();
+    let passed = passed.filter(|_| planted!("merged_to_too_far"));
+    let mut merged_to = passed.unwrap_or(last_key).to_vec();
     merged_to.push(0);
     let pairs = inputs.iter().zip(&batch.shares);
     let advance = |(run, share): (&Rc<Run>, &Share)| {
@@ -359,8 +374,13 @@ async fn gather<E: Env>(tree: &Tree<E>, inputs: &[Rc<Run>], bytes_max: usize) ->
     let view = tree.view();
     let mut cursors = Vec::with_capacity(inputs.len());
     for run in inputs {
-        let mut cursor = tree.cursor_over(&view, run.root, Caching::Pass);
-        cursor.seek(&run.merged_to).await?;
+        let mut cursor = tree.cursor_over(&view, run.root, Direction::Forward, Caching::Pass);
+        let from = if planted!("merge_restarts") {
+            &[][..]
+        } else {
+            &run.merged_to
+        };
+        cursor.seek(from).await?;
         cursors.push(cursor);
     }
     let mut batch = Batch {
@@ -377,7 +397,8 @@ async fn gather<E: Env>(tree: &Tree<E>, inputs: &[Rc<Run>], bytes_max: usize) ->
     for cursor in &mut cursors {
         cursor.fill().await?;
     }
-    batch.is_last = cursors.iter().all(TreeCursor::is_end);
+    let keys = cursors.iter().filter_map(TreeCursor::peek);
+    batch.next_key = keys.map(|entry| entry.key).min().map(<[u8]>::to_vec);
     Ok(batch)
 }
 
@@ -397,7 +418,7 @@ async fn filter_of<E: Env>(
     }
     let mut filter = Filter::for_keys(growing.root.entries + to_come);
     let view = tree.view();
-    let mut cursor = tree.cursor_over(&view, growing.root, Caching::Pass);
+    let mut cursor = tree.cursor_over(&view, growing.root, Direction::Forward, Caching::Pass);
     cursor.seek(b"").await?;
     while !cursor.is_end() {
         while let Some(entry) = cursor.peek() {

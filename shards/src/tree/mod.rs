@@ -16,9 +16,12 @@ mod blob;
 mod census;
 mod cursor;
 mod edit;
+mod estimate;
 mod file_header;
 mod filter;
 mod filters;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod inner;
 mod leaf;
 mod leaf_builder;
@@ -34,6 +37,7 @@ mod run;
 mod space;
 mod state;
 mod store;
+mod stream;
 #[cfg(test)]
 mod tests;
 #[expect(

@@ -156,7 +156,8 @@ impl Run {
 
     /// Whether the run, rather than the target of its merge, has to say what became of a key.
     pub(super) fn covers(&self, key: &[u8]) -> bool {
-        key >= self.merged_to.as_slice() && self.spans(key)
+        let misses = key == self.largest && planted!("run_misses_largest");
+        key >= self.merged_to.as_slice() && self.spans(key) && !misses
     }
 
     /// Whether a key lies between the smallest and the largest.
@@ -183,8 +184,9 @@ impl Run {
             put(&mut header, at, &to_u32(key.len()).to_le_bytes());
         }
         bytes.extend_from_slice(&header);
-        keys.into_iter()
-            .for_each(|key| bytes.extend_from_slice(key));
+        for key in keys {
+            bytes.extend_from_slice(key);
+        }
     }
 
     /// Reads the run at the front of `bytes`; returns what follows it.

@@ -52,13 +52,19 @@ impl Default for TreeConfig {
 pub(crate) struct TreeStats {
     /// The page cache.
     pub cache: CacheStats,
-    /// Entries in the current tree.
+    /// Entries of base and runs.
     pub entries: u64,
-    /// Its levels.
+    /// The runs.
+    pub runs: u64,
+    /// Their pages and large values, in whole units.
+    pub runs_bytes: u64,
+    /// What of that is to be merged.
+    pub debt_bytes: u64,
+    /// The levels of the base.
     pub height: u8,
-    /// Its pages and large values, in whole units.
+    /// Pages and large values of base and runs, in whole units.
     pub live_bytes: u64,
-    /// Its pages by codec.
+    /// The pages of base and runs by codec.
     pub pages: PagesByCodec,
     /// What the allocator holds as taken: live, waiting for views, and the update under way.
     pub used_bytes: u64,
@@ -236,13 +242,8 @@ impl<E: Env> Tree<E> {
     pub(crate) fn publish(&self, update: TreeUpdate) {
         let updating = self.shared.store.updating.replace(false);
         assert!(updating, "an update of this tree is under way");
-        let TreeUpdate {
-            state, list, freed, ..
-        } = update;
-        self.shared
-            .versions
-            .borrow_mut()
-            .publish(state, list, freed);
+        let TreeUpdate { next, freed, .. } = update;
+        self.shared.versions.borrow_mut().publish(next, freed);
         self.shared.reserve_filters();
         self.reclaim();
     }
@@ -277,12 +278,22 @@ impl<E: Env> Tree<E> {
         let versions = self.shared.versions.borrow();
         let space = store.space.borrow();
         let state = &versions.current().state;
+        let runs = &versions.current().list.runs;
+        let mut total = state.base;
+        for run in runs {
+            total.entries += run.left;
+            total.live_bytes += run.root.live_bytes;
+            total.pages = total.pages.after(&run.root.pages, &PagesByCodec::NONE);
+        }
         TreeStats {
             cache: store.cache.borrow().stats(),
-            entries: state.base.entries,
+            entries: total.entries,
+            runs: to_u64(runs.len()),
+            runs_bytes: total.live_bytes - state.base.live_bytes,
+            debt_bytes: runs.iter().map(|run| run.info().debt_bytes).sum(),
             height: state.base.height,
-            live_bytes: state.base.live_bytes,
-            pages: state.base.pages,
+            live_bytes: total.live_bytes,
+            pages: total.pages,
             used_bytes: space.used_units() * to_u64(UNIT_BYTES),
             file_bytes: space.file_units() * to_u64(UNIT_BYTES),
             retired_versions: versions.retired_count(),

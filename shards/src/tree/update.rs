@@ -12,8 +12,8 @@
 //! 4. The first level with a single page and nothing above is the root. So the tree grows when the
 //!    old root splits and shrinks when one child is left.
 //!
-//! What becomes of the new root, and what a crash leaves, is the business of the edit that the update
-//! is a part of: see `edit.rs`.
+//! What becomes of the new root, and what a crash leaves, is the business of the edit that the
+//! update is a part of: see `edit.rs`.
 
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -51,7 +51,8 @@ pub(super) enum Tombstones {
 pub(super) enum LargeValues {
     /// In the batch; they are written.
     Written,
-    /// In the file already, where they stay: the batch refers to them, and the tree takes them over.
+    /// In the file already, where they stay: the batch refers to them, and the tree takes them
+    /// over.
     Adopted,
 }
 
@@ -123,7 +124,7 @@ impl<'a, E: Env> Update<'a, E> {
     }
 
     /// Makes the tree one that is not the oldest, with a filter of its keys.
-    pub(super) fn as_run(mut self, filter: &'a mut Filter) -> Self {
+    pub(super) fn of_run(mut self, filter: &'a mut Filter) -> Self {
         self.tombstones = Tombstones::Keep;
         self.filter = Some(filter);
         self
@@ -297,7 +298,7 @@ impl<'a, E: Env> Update<'a, E> {
             if let Some(value) = adopted(&new) {
                 self.writer.adopt_value(value)?;
             }
-            if !new.is_tombstone() || self.tombstones == Tombstones::Keep {
+            if !new.is_tombstone() || self.keeps_tombstones() {
                 let flags = new.flags.without(EntryFlags::RELAXED);
                 self.push_new(&Entry { flags, ..new });
             }
@@ -306,10 +307,18 @@ impl<'a, E: Env> Update<'a, E> {
         Ok(Pause::Stride)
     }
 
+    fn keeps_tombstones(&self) -> bool {
+        let merges = self.large_values == LargeValues::Adopted;
+        self.tombstones == Tombstones::Keep && !(merges && planted!("merge_drops_tombstone"))
+    }
+
     /// Puts an entry of the batch into the tree.
     fn push_new(&mut self, entry: &Entry<'_>) {
         if let Some(filter) = &mut self.filter {
-            filter.insert(hash_of(entry.key));
+            let hash = hash_of(entry.key);
+            if !(hash.is_multiple_of(8) && planted!("filter_forgets_key")) {
+                filter.insert(hash);
+            }
         }
         self.newest = self.newest.max(entry.timestamp);
         self.entries += 1;

@@ -1,13 +1,14 @@
 //! Reading everything that a view reaches, from disk, and proving that it is the base and its runs.
 //!
-//! Checked are: the file header; the list of runs; of every page of every tree what a `walk` checks;
-//! every large value; every filter, which has to know the keys of its run; that no unit is owned
-//! twice; that the space map of the view says exactly what was reached; that the allocator in memory
-//! says so too, but for what waits for older views; and the counts of the state and of the list.
+//! Checked are: the file header; the list of runs; of every page of every tree what a `walk`
+//! checks; every large value; every filter, which has to know the keys of its run; that no unit is
+//! owned twice; that the space map of the view says exactly what was reached; that the allocator in
+//! memory says so too, but for what waits for older views; and the counts of the state and of the
+//! list.
 //!
-//! The trees are walked side by side in key order, so that the newest version of a key is known when
-//! the key is met. Damage does not end a walk: it is noted, and what lies below a damaged page is
-//! left out.
+//! The trees are walked side by side in key order, so that the newest version of a key is known
+//! when the key is met. Damage does not end a walk: it is noted, and what lies below a damaged page
+//! is left out.
 
 use std::rc::Rc;
 
@@ -17,16 +18,15 @@ use super::address::{Extent, PageRef, UNIT_BYTES, offset_of};
 use super::blob::{BlobKind, BlobRef};
 use super::census::PagesByCodec;
 use super::file_header;
-use super::filter::{Filter, hash_of};
+use super::filter::Filter;
 use super::leaf::LeafEntry;
 use super::page::Page;
-use super::root::Root;
 use super::run::Run;
 use super::space::Bitmap;
-use super::store::Store;
+use super::stream::Stream;
 use super::tree::{Tree, read_run_list, read_space_map};
 use super::versions::TreeView;
-use super::walk::{Walk, WalkStep};
+use super::walk::WalkStep;
 use crate::{Corruption, Entry, EntryFlags, Error, KeyRange, Place, Result};
 
 /// Damages that a report lists one by one; more are counted.
@@ -73,104 +73,6 @@ struct Check<'a, E: Env> {
     reached: Bitmap,
     /// The units that `reached` has room for.
     file_units: u64,
-}
-
-/// The walk over one tree, and what it met so far.
-struct Stream<E: Env> {
-    walk: Walk<E>,
-    root: Root,
-    /// `None` for the base.
-    run: Option<Rc<Run>>,
-    filter: Option<Filter>,
-    /// The leaf at hand and the entry in it that comes next, whose key is `key`.
-    leaf: Option<(PageRef, Rc<Page>, usize)>,
-    key: Vec<u8>,
-    previous: Option<Vec<u8>>,
-    ended: bool,
-    /// Entries, and those of them that a merge has not taken yet.
-    entries: u64,
-    left: u64,
-    bytes: u64,
-    pages: PagesByCodec,
-}
-
-impl<E: Env> Stream<E> {
-    fn new(store: &Rc<Store<E>>, root: Root, run: Option<Rc<Run>>) -> Self {
-        Self {
-            walk: Walk::new(store, &root, b""),
-            root,
-            run,
-            filter: None,
-            leaf: None,
-            key: Vec::new(),
-            previous: None,
-            ended: false,
-            entries: 0,
-            left: 0,
-            bytes: 0,
-            pages: PagesByCodec::NONE,
-        }
-    }
-
-    fn open_leaf(&mut self, reference: PageRef, page: Rc<Page>) {
-        page.leaf().key_into(0, &mut self.key);
-        self.previous = None;
-        self.leaf = Some((reference, page, 0));
-    }
-
-    fn entry(&self) -> Option<LeafEntry<'_>> {
-        let (_, page, index) = self.leaf.as_ref()?;
-        Some(page.leaf().entry(*index))
-    }
-
-    fn advance(&mut self) {
-        let previous = self.previous.get_or_insert_default();
-        previous.clear();
-        previous.extend_from_slice(&self.key);
-        if let Some((_, page, index)) = &mut self.leaf {
-            *index += 1;
-            if *index < page.leaf().count() {
-                page.leaf().key_into(*index, &mut self.key);
-            } else {
-                self.leaf = None;
-            }
-        }
-    }
-
-    /// Whether a merge has taken the entry at hand into its target.
-    fn is_taken(&self) -> bool {
-        let run = self.run.as_ref();
-        run.is_some_and(|run| self.key < run.merged_to)
-    }
-
-    /// What holds for every entry of this tree, beyond what holds for any leaf.
-    fn check_entry(&self, entry: &LeafEntry<'_>) -> Result<(), String> {
-        let known = match entry.flags {
-            EntryFlags::VALUE | EntryFlags::OVERFLOW => true,
-            EntryFlags::TOMBSTONE => self.run.is_some() && entry.value.is_empty(),
-            _ => false,
-        };
-        if !known {
-            return Err(format!(
-                "an entry with flags {:#04x} in a tree",
-                entry.flags.to_byte()
-            ));
-        }
-        if self.previous.as_ref() == Some(&self.key) {
-            return Err("two versions of one key in a tree".to_owned());
-        }
-        let Some(run) = &self.run else {
-            return Ok(());
-        };
-        if !run.spans(&self.key) || entry.timestamp > run.newest {
-            return Err(format!("an entry outside of the bounds of run {}", run.id));
-        }
-        let missed = |filter: &Filter| !filter.may_contain(hash_of(&self.key));
-        if self.filter.as_ref().is_some_and(missed) {
-            return Err(format!("a key that the filter of run {} misses", run.id));
-        }
-        Ok(())
-    }
 }
 
 impl<E: Env> Tree<E> {

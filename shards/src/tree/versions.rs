@@ -20,6 +20,8 @@ pub(super) struct Version {
     pub(super) state: TreeState,
     /// The runs that the state's list names.
     pub(super) list: RunList,
+    /// Flushes since the file was opened.
+    pub(super) flushes: u64,
 }
 
 /// A published tree that stays readable, unchanged, until the view and its clones are dropped.
@@ -32,6 +34,12 @@ impl TreeView {
     /// What the tree of this view is.
     pub(crate) fn state(&self) -> &TreeState {
         &self.version.state
+    }
+
+    /// Whether both show the same entries of one file, wherever they lie in it: merges move
+    /// entries, and only a flush adds some.
+    pub(crate) fn shows_what(&self, other: &Self) -> bool {
+        self.version.flushes == other.version.flushes
     }
 }
 
@@ -66,7 +74,11 @@ pub(super) struct Versions {
 impl Versions {
     pub(super) fn new(state: TreeState, list: RunList) -> Self {
         Self {
-            current: Rc::new(Version { state, list }),
+            current: Rc::new(Version {
+                state,
+                list,
+                flushes: 0,
+            }),
             retired: VecDeque::new(),
         }
     }
@@ -75,9 +87,9 @@ impl Versions {
         &self.current
     }
 
-    /// Makes an update's tree the current one.
-    pub(super) fn publish(&mut self, state: TreeState, list: RunList, freed: Freed) {
-        let version = std::mem::replace(&mut self.current, Rc::new(Version { state, list }));
+    /// Makes what an edit came to the current version.
+    pub(super) fn publish(&mut self, next: Version, freed: Freed) {
+        let version = std::mem::replace(&mut self.current, Rc::new(next));
         self.retired.push_back(Retired { version, freed });
     }
 

@@ -139,13 +139,7 @@ impl Ops {
         value: &[u8],
     ) -> Result<()> {
         check_key(key)?;
-        if value.len() > VALUE_BYTES_MAX {
-            let reason = format!("{} bytes; the most is {VALUE_BYTES_MAX}", value.len());
-            return Err(Error::Invalid {
-                what: "value",
-                reason,
-            });
-        }
+        check_value(value)?;
         let total = self.bytes.len() + OP_HEADER_BYTES + key.len() + value.len();
         if total > BATCH_BYTES_MAX {
             let reason = format!("{total} bytes; the most is {BATCH_BYTES_MAX}");
@@ -158,6 +152,21 @@ impl Ops {
         StorageKey::write(keyspace, key, &mut self.bytes);
         self.bytes.extend_from_slice(value);
         Ok(())
+    }
+
+    /// Adds the put of a stored key that was checked.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when the value exceeds its bound; nothing is added.
+    pub(crate) fn put_stored(&mut self, key: &StorageKey, value: &[u8]) -> Result<()> {
+        check_value(value)?;
+        self.push_stored(EntryFlags::VALUE, key.as_slice(), value);
+        Ok(())
+    }
+
+    /// Adds the deletion of a stored key that was checked.
+    pub(crate) fn delete_stored(&mut self, key: &StorageKey) {
+        self.push_stored(EntryFlags::TOMBSTONE, key.as_slice(), &[]);
     }
 
     /// Adds an operation whose stored key and value are known to keep their bounds.
@@ -192,6 +201,21 @@ pub(crate) fn check_key(key: &[u8]) -> Result<()> {
     };
     Err(Error::Invalid {
         what: "key",
+        reason,
+    })
+}
+
+/// Checks a caller's value against its bound.
+///
+/// # Errors
+/// [`Error::Invalid`] when it is too long.
+pub(crate) fn check_value(value: &[u8]) -> Result<()> {
+    if value.len() <= VALUE_BYTES_MAX {
+        return Ok(());
+    }
+    let reason = format!("{} bytes; the most is {VALUE_BYTES_MAX}", value.len());
+    Err(Error::Invalid {
+        what: "value",
         reason,
     })
 }
@@ -273,8 +297,17 @@ impl<'a> OpsIter<'a> {
             .filter(|&flags| flags == EntryFlags::VALUE || flags == EntryFlags::TOMBSTONE)
             .ok_or("an operation has unknown flags")?;
         let key_length = u64::from(key_word & ((1 << KEY_LENGTH_BITS) - 1));
+        let value_length = u64::from(get_u32(bytes, VALUE_LENGTH));
+        if !(1..=to_u64(KEY_BYTES_MAX)).contains(&key_length)
+            || value_length > to_u64(VALUE_BYTES_MAX)
+        {
+            return Err("an operation's key or value has a length that is never written");
+        }
+        if flags == EntryFlags::TOMBSTONE && value_length > 0 {
+            return Err("a deletion has a value");
+        }
         let key_end = to_u64(OP_HEADER_BYTES) + key_length;
-        let end = key_end + u64::from(get_u32(bytes, VALUE_LENGTH));
+        let end = key_end + value_length;
         if end > to_u64(bytes.len()) {
             return Err("an operation does not fit its commit");
         }
@@ -368,6 +401,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The memtable takes such lengths for mistakes of its caller, and panics.
+    #[test]
+    fn an_operation_beyond_the_bounds_of_a_batch_is_refused() {
+        let decoded = |flags: u32, key: usize, value: usize| {
+            let mut bytes = (to_u32(key) | flags << 24).to_le_bytes().to_vec();
+            bytes.extend_from_slice(&to_u32(value).to_le_bytes());
+            bytes.resize(OP_HEADER_BYTES + key + value, 7);
+            OpsIter { rest: &bytes }.all(|op| op.is_ok())
+        };
+        assert!(decoded(0, KEY_BYTES_MAX, 1) && decoded(0, 1, VALUE_BYTES_MAX));
+        assert!(!decoded(0, KEY_BYTES_MAX + 1, 1));
+        assert!(!decoded(0, 1, VALUE_BYTES_MAX + 1));
+        assert!(!decoded(0, 0, 1));
+        assert!(decoded(1, 1, 0) && !decoded(1, 1, 1));
     }
 
     #[test]

@@ -18,6 +18,8 @@
 //! * After the first error of a write or a sync nothing more is written: the log is poisoned.
 
 mod commit;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod group;
 mod log;
 mod reader;
@@ -29,7 +31,7 @@ mod todo;
 mod writer;
 
 pub use commit::Ops;
-pub(crate) use commit::{Commit, CommitKind, check_key, decode as decode_commit};
+pub(crate) use commit::{Commit, CommitKind, check_key, check_value, decode as decode_commit};
 pub(crate) use log::{Offer, Settle, Wal, WalConfig};
 pub(crate) use reader::{LogEnd, Marks, RecordReader, Replay, Step};
 #[cfg(test)]

@@ -161,6 +161,9 @@ impl RecordHeader {
             durable: Lsn(get_u64(bytes, DURABLE)),
             timestamp: Timestamp(get_u64(bytes, TIMESTAMP)),
         };
+        if header.lsn > Lsn::MAX {
+            return Err(RecordError::Header("the record's number is out of range"));
+        }
         if header.durable >= header.lsn {
             return Err(RecordError::Header(
                 "the record claims to have been durable before it was",
@@ -261,6 +264,17 @@ mod tests {
         for len in 0..bytes.len() {
             assert!(RecordHeader::open(&bytes[..len]).is_err(), "cut at {len}");
         }
+    }
+
+    #[test]
+    fn a_number_that_cannot_be_counted_on_from_is_refused() {
+        let decoded = |lsn| {
+            let mut bytes = vec![0; record_bytes(0)];
+            RecordHeader { lsn, ..header() }.seal(&mut bytes, 0);
+            RecordHeader::decode(&bytes).map(|(header, _, _)| header.lsn)
+        };
+        assert_eq!(decoded(Lsn::MAX), Ok(Lsn::MAX));
+        assert!(decoded(Lsn::MAX.next()).is_err());
     }
 
     #[test]

@@ -37,7 +37,7 @@ use crate::block::{self, BODY, BlockError, get_u16, get_u64, put};
 use crate::reread::read_judged;
 use crate::{DatabaseId, FileOwner, Lsn, Result, SegmentId, ShardId};
 
-const MAGIC: [u8; 8] = *b"LDBWALSG";
+pub(super) const MAGIC: [u8; 8] = *b"LDBWALSG";
 const DATABASE: usize = BODY;
 const SHARD: usize = DATABASE + 16;
 const COPY: usize = SHARD + 2;
@@ -72,7 +72,7 @@ pub(crate) struct SegmentHeader {
 }
 
 impl SegmentHeader {
-    fn encode(&self, copy: u8, block: &mut [u8]) {
+    pub(super) fn encode(&self, copy: u8, block: &mut [u8]) {
         put(block, DATABASE, &self.owner.database.0);
         put(block, SHARD, &self.owner.shard.0.to_le_bytes());
         block[COPY] = copy;
@@ -92,17 +92,25 @@ impl SegmentHeader {
         }
         let mut database = DatabaseId([0; 16]);
         database.0.copy_from_slice(&block[DATABASE..SHARD]);
+        let (segment, base) = (get_u64(block, SEGMENT), Lsn(get_u64(block, BASE)));
+        if segment > u64::MAX >> 1 || !(Lsn(1)..=Lsn::MAX).contains(&base) {
+            return Err(BlockError::Fields("the segment's numbers are out of range"));
+        }
+        let length = get_u64(block, LENGTH);
+        if length < SEGMENT_BYTES_MIN || !length.is_multiple_of(to_u64(BLOCK_BYTES)) {
+            return Err(BlockError::Fields("no segment is made of this length"));
+        }
         Ok(Self {
             owner: FileOwner {
                 database,
                 shard: ShardId(get_u16(block, SHARD)),
             },
-            segment: SegmentId(get_u64(block, SEGMENT)),
+            segment: SegmentId(segment),
             epoch: get_u64(block, EPOCH),
-            base: Lsn(get_u64(block, BASE)),
+            base,
             previous: RecordHash(get_u64(block, PREVIOUS)),
             durable: Lsn(get_u64(block, DURABLE)),
-            length: get_u64(block, LENGTH),
+            length,
         })
     }
 
@@ -251,7 +259,12 @@ impl<F: File> SegmentFile<F> {
                     best = Some(header);
                 }
                 Ok(_)
-                | Err(BlockError::Blank | BlockError::Magic | BlockError::Checksum { .. }) => {}
+                | Err(
+                    BlockError::Blank
+                    | BlockError::Magic
+                    | BlockError::Fields(_)
+                    | BlockError::Checksum { .. },
+                ) => {}
                 Err(BlockError::Version(version)) => reason = Headers::Version(version),
             }
         }
@@ -284,6 +297,23 @@ mod tests {
         header().encode(1, &mut block);
         assert_eq!(SegmentHeader::decode(&block, 1), Ok(header()));
         assert_eq!(SegmentHeader::decode(&block, 0), Err(BlockError::Magic));
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_counted_on_from_are_refused() {
+        let refused = |change: fn(&mut SegmentHeader)| {
+            let (mut header, mut block) = (header(), vec![0; BLOCK_BYTES]);
+            change(&mut header);
+            header.encode(0, &mut block);
+            matches!(SegmentHeader::decode(&block, 0), Err(BlockError::Fields(_)))
+        };
+        assert!(!refused(|header| header.base = Lsn::MAX));
+        assert!(refused(|header| header.base = Lsn::MAX.next()));
+        assert!(refused(|header| header.base = Lsn(0)));
+        assert!(refused(|header| header.segment = SegmentId(u64::MAX)));
+        assert!(!refused(|header| header.length = SEGMENT_BYTES_MIN));
+        assert!(refused(|header| header.length = 2 * to_u64(BLOCK_BYTES)));
+        assert!(refused(|header| header.length += 1));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use lightning_io::{BLOCK_BYTES, Env, File, FileKind};
+use lightning_io::{BLOCK_BYTES, Env, File, FileKind, to_u64};
 
 use super::reader::{RecordReader, Step};
 use super::record::RecordHash;
@@ -172,8 +172,13 @@ impl<E: Env> Segments<E> {
     }
 
     /// Takes a waiting file of at least `length` bytes, if there is one.
+    ///
+    /// A file that somebody else changed may end within a block; its last header could not be written.
     pub(crate) fn take_free(&mut self, length: u64) -> Option<SegmentFile<E::File>> {
-        let at = self.free.iter().position(|free| free.length >= length)?;
+        let fits = |free: &SegmentFile<E::File>| {
+            free.length >= length && free.length.is_multiple_of(to_u64(BLOCK_BYTES))
+        };
+        let at = self.free.iter().position(fits)?;
         Some(self.free.swap_remove(at))
     }
 
@@ -187,7 +192,8 @@ impl<E: Env> Segments<E> {
         let path = self
             .directory
             .join(format!("{NAME_PREFIX}{:06}", self.next_file));
-        self.next_file += 1;
+        // At the end of all numbers the name is taken, and creating the file says so.
+        self.next_file = self.next_file.saturating_add(1);
         path
     }
 

@@ -17,7 +17,8 @@ use lightning_shards::{Corruption, Error};
 
 use crate::keys::{KEYSPACE, KeyId};
 use crate::model::{Recovered, Shown};
-use crate::workload::{Caller, Wanted};
+use crate::scans::Wanted;
+use crate::workload::Caller;
 
 /// Reads of one key before it counts as unreadable: a fault that passes may strike twice.
 const ATTEMPTS_MAX: usize = 3;

@@ -17,6 +17,7 @@ use lightning_shards::{
 
 use crate::model::Model;
 use crate::spy::Spy;
+use crate::taking::Watching;
 
 /// Where the database lives.
 pub(crate) const ROOT: &str = "/db";
@@ -74,6 +75,7 @@ pub(crate) struct Database {
     clients: SimEnv,
     serving: Vec<JoinHandle<()>>,
     lock: SimLock,
+    _watching: Watching,
 }
 
 impl std::fmt::Debug for Database {
@@ -99,10 +101,12 @@ impl Database {
             creating,
         } = root;
         let router = identity.router();
-        let (serving, failed) = start(site.envs, site.ports, &identity, creating, &opening).await;
+        let (running, failed) = start(site.envs, site.ports, &identity, creating, &opening).await;
         if let Some(error) = failed {
             return Err(error);
         }
+        let (shards, serving) = running.into_iter().unzip();
+        let watching = Watching::begin(model, &site.clients, shards);
         if creating {
             finish_create(&site.clients, path, &identity).await?;
         }
@@ -118,6 +122,7 @@ impl Database {
             clients: site.clients,
             serving,
             lock,
+            _watching: watching,
         })
     }
 
@@ -147,7 +152,7 @@ async fn start(
     identity: &Identity,
     creating: bool,
     opening: &Opening,
-) -> (Vec<JoinHandle<()>>, Option<Error>) {
+) -> (Vec<(Shard<SimEnv>, JoinHandle<()>)>, Option<Error>) {
     let mut opened = Vec::new();
     for (index, env) in envs.iter().enumerate() {
         let id = ShardId(u16::try_from(index).expect("a run has a few shards"));
@@ -165,8 +170,9 @@ async fn start(
     for ((outcome, env), port) in join_all(opened).await.into_iter().zip(envs).zip(ports) {
         match outcome {
             Ok(Ok(shard)) => {
-                let serve = async move { shard.serve(port).await };
-                serving.push(env.spawn(TaskClass::Foreground, serve));
+                let own = shard.clone();
+                let serve = async move { own.serve(port).await };
+                serving.push((shard, env.spawn(TaskClass::Foreground, serve)));
             }
             Ok(Err(error)) => failed = failed.or(Some(error)),
             Err(panic) => {

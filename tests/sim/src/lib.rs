@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
 pub mod args;
 mod check;
 mod database;
@@ -19,11 +20,13 @@ mod panics;
 mod plan;
 pub mod planted;
 pub mod report;
+mod scans;
 pub mod sequential;
 mod session;
 mod shrink;
 mod spy;
 pub mod sweep;
+mod taking;
 mod workload;
 
 pub use life::{Outcome, run};

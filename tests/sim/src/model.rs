@@ -10,11 +10,15 @@
 //!   and no later than what was submitted before it ended.
 //! * A recovery brings the state at one cut, no earlier than what was promised to be durable.
 //!
-//! Atomicity, order, no lost and no invented write follow from there being one such cut.
+//! Atomicity, order, no lost and no invented write follow from there being one such cut. An update is
+//! a part whose place and effect are known when it is taken: see `updates`.
 //!
 //! The history is kept over all lives: what a recovery lost is never in force again, and a disk whose
 //! syncs lied may bring back a state from before the last recovery, which has to be a cut all the
 //! same. A key that damage made unreadable leaves doubt about its value, as long as nobody writes it.
+
+mod counts;
+mod updates;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -23,10 +27,14 @@ use std::ops::RangeInclusive;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_channel::oneshot;
 use lightning_shards::{Durability, Error, Result, Timestamp};
 
+use crate::answer::Answer;
 use crate::keys::{KeyId, Keys, TAG_BYTES, Value, describe};
+
+pub(crate) use updates::{PendingUpdate, Rule, Taken, Ticket};
+
+use updates::{Update, UpdateCounts};
 
 /// Why writing to a string cannot fail.
 const WRITES: &str = "a string takes what is written to it";
@@ -35,8 +43,8 @@ const WRITES: &str = "a string takes what is written to it";
 /// database.
 pub(crate) type Cut = usize;
 
-/// What a shard answers to its part of a write.
-pub(crate) type Answer = oneshot::Receiver<Result<Timestamp>>;
+/// Which part of a shard's history, in the order in which they became known.
+pub(crate) type PartId = u64;
 
 /// What became of a part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,11 +66,12 @@ type PartOps = Vec<(KeyId, Option<Value>)>;
 
 #[derive(Debug, Clone)]
 struct Part {
+    id: PartId,
     durability: Durability,
     outcome: Outcome,
     /// Whether a read has shown it.
     seen: bool,
-    answer: Option<Rc<RefCell<Answer>>>,
+    answer: Option<Rc<RefCell<dyn Answer>>>,
     /// When it was handed to the shard.
     submitted_at: Duration,
     /// When it was acknowledged.
@@ -73,6 +82,8 @@ struct Part {
 #[derive(Debug, Clone, Default)]
 struct History {
     parts: Vec<Part>,
+    /// The number of parts that ever became known.
+    known: PartId,
     /// Where the last recovery stood.
     base: Cut,
     /// For each key the cuts from which on it has a value, or none, oldest first.
@@ -97,6 +108,24 @@ impl History {
     fn recent(&self) -> impl DoubleEndedIterator<Item = (Cut, &Part)> {
         let numbered = self.parts.iter().enumerate().skip(self.base);
         numbered.map(|(at, part)| (at + 1, part))
+    }
+
+    fn next_id(&mut self) -> PartId {
+        self.known += 1;
+        self.known
+    }
+
+    /// The cut of a part.
+    fn cut_of(&self, id: PartId) -> Cut {
+        let at = self.parts.iter().rposition(|part| part.id == id);
+        at.expect("parts stay in the history") + 1
+    }
+
+    /// The last cut that has nothing that became known after a part. What became known later at an
+    /// earlier place was taken later, and so was everything behind it.
+    fn known_until(&self, id: PartId) -> Cut {
+        let later = self.parts.iter().position(|part| part.id > id);
+        later.unwrap_or(self.parts.len())
     }
 
     /// Whether a key may have shown this at a cut.
@@ -219,6 +248,10 @@ impl Moment {
     }
 }
 
+/// The last part that was known of each shard at some time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Known(Vec<PartId>);
+
 /// A recovered shard's place in the history before it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Recovered {
@@ -252,6 +285,11 @@ pub(crate) struct Model {
     keys: Rc<Keys>,
     shards: Vec<History>,
     pending: Option<PendingWrite>,
+    pending_update: Option<PendingUpdate>,
+    /// Updates that were submitted and not answered.
+    updates: BTreeMap<Ticket, Update>,
+    next_ticket: Ticket,
+    update_counts: UpdateCounts,
     /// The first thing that went wrong where nobody could be told.
     violation: Option<String>,
 }
@@ -263,6 +301,10 @@ impl Model {
             keys,
             shards: (0..shards).map(|_| History::default()).collect(),
             pending: None,
+            pending_update: None,
+            updates: BTreeMap::new(),
+            next_ticket: 0,
+            update_counts: UpdateCounts::default(),
             violation: None,
         }
     }
@@ -284,15 +326,16 @@ impl Model {
     /// Ends the submission of a write; whatever was not submitted never will be.
     pub(crate) fn end_write(&mut self) {
         self.pending = None;
+        self.pending_update = None;
     }
 
-    /// A part of the expected write was handed to a shard. Returns its cut.
+    /// A part of the expected write was handed to a shard.
     pub(crate) fn submitted(
         &mut self,
         shard: usize,
-        answer: Option<Rc<RefCell<Answer>>>,
+        answer: Option<Rc<RefCell<dyn Answer>>>,
         now: Duration,
-    ) -> Cut {
+    ) -> PartId {
         let pending = self.pending.as_mut();
         let part = pending.and_then(|write| Some((write.parts.remove(&shard)?, write.durability)));
         let Some((ops, durability)) = part else {
@@ -300,7 +343,9 @@ impl Model {
             return 0;
         };
         let history = &mut self.shards[shard];
+        let id = history.next_id();
         history.parts.push(Part {
+            id,
             durability,
             outcome: Outcome::Open,
             seen: false,
@@ -312,18 +357,19 @@ impl Model {
         for (key, value) in ops {
             history.versions.entry(key).or_default().push((cut, value));
         }
-        cut
+        id
     }
 
     /// A shard answered a part.
     pub(crate) fn answered(
         &mut self,
         shard: usize,
-        cut: Cut,
+        id: PartId,
         answer: &Result<Timestamp>,
         at: Duration,
     ) {
         let history = &mut self.shards[shard];
+        let cut = history.cut_of(id);
         let part = &mut history.parts[cut - 1];
         part.answer = None;
         part.at = at;
@@ -372,11 +418,13 @@ impl Model {
     pub(crate) fn take_last_answers(&mut self, at: Duration) {
         for shard in 0..self.shards.len() {
             for cut in self.shards[shard].base + 1..=self.shards[shard].parts.len() {
-                let Some(answer) = self.shards[shard].parts[cut - 1].answer.take() else {
-                    continue;
-                };
-                if let Ok(Some(answer)) = answer.borrow_mut().try_recv() {
-                    self.answered(shard, cut, &answer, at);
+                let part = &mut self.shards[shard].parts[cut - 1];
+                let (id, answer) = (part.id, part.answer.take());
+                let given = answer.and_then(|answer| answer.borrow_mut().peek());
+                if let Some(given) = given {
+                    // A part changes something, so it has a time if it was committed.
+                    let given = given.map(Option::unwrap_or_default);
+                    self.answered(shard, id, &given, at);
                 }
             }
         }
@@ -399,13 +447,13 @@ impl Model {
     }
 
     /// What was submitted so far: what ended now cannot show more.
-    pub(crate) fn submitted_until(&self) -> Moment {
-        Moment(
-            self.shards
-                .iter()
-                .map(|history| history.parts.len())
-                .collect(),
-        )
+    pub(crate) fn submitted_until(&self) -> Known {
+        Known(self.shards.iter().map(|history| history.known).collect())
+    }
+
+    /// The last cut of a shard that has nothing behind what was known.
+    pub(crate) fn cut_until(&self, shard: usize, known: &Known) -> Cut {
+        self.shards[shard].known_until(known.0[shard])
     }
 
     /// Everything up to the moment is durable.
@@ -637,6 +685,7 @@ impl Model {
         recovered: &Recovered,
         unread: impl IntoIterator<Item = KeyId>,
     ) {
+        self.forget_updates(shard);
         let cut = recovered.cut;
         let mut doubts = BTreeMap::new();
         for key in unread {

@@ -186,6 +186,10 @@ figures! {
     operations: "operations",
     /// Parts of writes: a batch has one on each shard that it touches.
     parts: "parts of writes",
+    /// Updates whose function ran.
+    updates: "updates taken",
+    /// Of these, before a write that was submitted by then.
+    updates_overtaking: "of these, before writes submitted earlier",
     /// Reads and rows of scans that were compared.
     reads: "values read and compared",
     /// Scans that were compared.
@@ -216,6 +220,8 @@ figures! {
     verifies: "verifications",
     /// Memtables flushed.
     flushes: "flushes",
+    /// Steps of merges.
+    merge_steps: "steps of merges",
     /// Records that recoveries replayed.
     replayed: "records replayed",
     /// Segments taken into use again.

@@ -5,12 +5,13 @@ use std::future::poll_fn;
 use std::rc::Rc;
 
 use futures_channel::oneshot;
-use futures_util::FutureExt;
 use lightning_io::sim::{SimEnv, SimSubmitter};
 use lightning_io::{Env, SendError, Submit, TaskClass};
-use lightning_shards::{Error, Request};
+use lightning_shards::{Decide, Reply, Request, Timestamp, Updated};
 
-use crate::model::Model;
+use crate::answer::{Answer, Watched};
+use crate::model::{Model, Ticket};
+use crate::taking::watched;
 
 /// A submitter under observation.
 #[derive(Clone)]
@@ -50,13 +51,28 @@ impl Spy {
 
 impl Submit<Request> for Spy {
     fn try_submit(&self, request: Request) -> Result<(), SendError<Request>> {
-        let Request::Write {
-            ops,
-            durability,
-            reply,
-        } = request
-        else {
-            return self.inner.try_submit(request);
+        let (ops, durability, reply) = match request {
+            Request::Write {
+                ops,
+                durability,
+                reply,
+            } => (ops, durability, reply),
+            Request::Update {
+                key,
+                decide,
+                durability,
+                reply,
+            } => {
+                let ticket = self.model.borrow_mut().next_ticket();
+                let watch = |decide: Decide, reply| Request::Update {
+                    key,
+                    decide: watched(decide, self.shard, ticket),
+                    durability,
+                    reply,
+                };
+                return self.submit_update(ticket, watch, decide, reply);
+            }
+            request => return self.inner.try_submit(request),
         };
         if self.unheard.get() {
             let request = Request::Write {
@@ -78,19 +94,49 @@ impl Submit<Request> for Spy {
         if let Err(refused) = self.inner.try_submit(watched) {
             return Err(with_reply(refused, reply));
         }
-        let answer = Rc::new(RefCell::new(answer));
+        let answer = Rc::new(RefCell::new(Watched::new(answer)));
         let (model, shard, env) = (Rc::clone(&self.model), self.shard, self.env.clone());
-        let cut = model
+        let looked_at: Rc<RefCell<dyn Answer>> = Rc::<RefCell<Watched<Timestamp>>>::clone(&answer);
+        let part = model
             .borrow_mut()
-            .submitted(shard, Some(Rc::clone(&answer)), env.now());
+            .submitted(shard, Some(looked_at), env.now());
         let watch = async move {
-            let heard = poll_fn(|cx| answer.borrow_mut().poll_unpin(cx)).await;
-            let heard = heard.unwrap_or(Err(Error::Closed));
-            model.borrow_mut().answered(shard, cut, &heard, env.now());
+            let heard = poll_fn(|cx| answer.borrow_mut().poll(cx)).await;
+            model.borrow_mut().answered(shard, part, &heard, env.now());
             // The caller may have left.
             drop(reply.send(heard));
         };
         drop(self.env.spawn(TaskClass::Foreground, watch));
+        Ok(())
+    }
+}
+
+impl Spy {
+    fn submit_update(
+        &self,
+        ticket: Ticket,
+        watch: impl FnOnce(Decide, Reply<Updated>) -> Request,
+        decide: Decide,
+        reply: Reply<Updated>,
+    ) -> Result<(), SendError<Request>> {
+        let (sender, answer) = oneshot::channel();
+        // A refused one is given back with another reply: the client has no use for it.
+        self.inner.try_submit(watch(decide, sender))?;
+        let answer = Rc::new(RefCell::new(Watched::new(answer)));
+        let looked_at: Rc<RefCell<dyn Answer>> = Rc::<RefCell<Watched<Updated>>>::clone(&answer);
+        let (model, env) = (Rc::clone(&self.model), self.env.clone());
+        model
+            .borrow_mut()
+            .update_submitted(self.shard, ticket, looked_at);
+        let hear = async move {
+            let heard = poll_fn(|cx| answer.borrow_mut().poll(cx)).await;
+            model
+                .borrow_mut()
+                .update_answered(ticket, &heard, env.now());
+            // The caller may have left.
+            drop(reply.send(heard));
+        };
+        drop(self.env.spawn(TaskClass::Foreground, hear));
         Ok(())
     }
 }

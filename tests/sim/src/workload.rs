@@ -1,26 +1,24 @@
 //! What callers do, several at once, and the check of every answer.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::ops::Bound;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, join_all, select};
 use lightning_io::Env;
 use lightning_io::sim::{Rng, SimEnv};
-use lightning_shards::client::Scanner;
-use lightning_shards::{Corruption, Durability, Error, Ops, Router, StorageKey};
+use lightning_shards::client::Swap;
+use lightning_shards::{Change, Corruption, Decide, Durability, Error, Ops, Router, StorageKey};
 
 use crate::database::Database;
 use crate::keys::{KEYSPACE, KeyId, Keys, Value, draw_value_bytes};
-use crate::model::{Claim, Model, Moment, PendingWrite, Recovered, Shown};
+use crate::model::{Claim, Model, Moment, PendingUpdate, PendingWrite, Recovered, Rule, Shown};
 use crate::plan::Habits;
 use crate::report::Figures;
-use crate::spy::Spy;
 
 /// Where a run is, for its reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -142,16 +140,27 @@ impl Caller {
             let step = format!("{}, operation {number}", self.name);
             match self.rng.below(100) {
                 0..26 => self.put(&step).await,
-                26..34 => self.batch(&step).await,
-                34..56 => self.get(&step).await,
-                56..66 => self.get_many(&step).await,
-                66..78 => self.scan(&step).await,
+                26..33 => self.batch(&step).await,
+                33..42 => self.update(&step).await,
+                42..58 => self.get(&step).await,
+                58..61 => self.exists(&step).await,
+                61..67 => self.get_many(&step).await,
+                67..69 => self.count_range(&step).await,
+                69..70 => self.count_key(&step).await,
+                70..71 => self.estimate(&step).await,
+                71..78 => self.scan(&step).await,
                 78..81 => self.flush(&step).await,
                 81..82 => self.verify(&step).await,
                 82..85 => self.stats(&step).await,
-                85..90 => self.contradict(&step).await,
+                85..88 => self.contradict(&step).await,
+                88..91 => self.rush(&step).await,
                 _ => self.pause().await,
             }
+            let counts = self.scene.model.borrow_mut().take_update_counts();
+            let mut figures = self.scene.figures.borrow_mut();
+            figures.updates += counts.taken;
+            figures.updates_overtaking += counts.overtaking;
+            drop(figures);
             if let Some(what) = self.scene.model.borrow().violation() {
                 self.scene.violate(&step, what);
             }
@@ -162,7 +171,7 @@ impl Caller {
         self.database.router
     }
 
-    fn draw_key(&mut self) -> KeyId {
+    pub(crate) fn draw_key(&mut self) -> KeyId {
         let count = self.scene.keys.len();
         if self.rng.below(100) < self.scene.habits.hot {
             self.rng.index(count.div_ceil(10))
@@ -179,7 +188,7 @@ impl Caller {
         }
     }
 
-    fn draw_patience(&mut self) -> Patience {
+    pub(crate) fn draw_patience(&mut self) -> Patience {
         if self.rng.below(100) >= self.scene.habits.dropped {
             return Patience::Endless;
         }
@@ -192,7 +201,11 @@ impl Caller {
     }
 
     /// Waits for an operation as long as patience lasts.
-    async fn wait<T>(&self, operation: impl Future<Output = T>, patience: Patience) -> Option<T> {
+    pub(crate) async fn wait<T>(
+        &self,
+        operation: impl Future<Output = T>,
+        patience: Patience,
+    ) -> Option<T> {
         let operation = pin!(operation);
         let Patience::For(time) = patience else {
             return Some(operation.await);
@@ -218,8 +231,9 @@ impl Caller {
     async fn batch(&mut self, step: &str) {
         let count = 2 + crate::plan::small(&mut self.rng, 40);
         let mut ops = Vec::with_capacity(count);
+        let deletes_all = self.rng.below(6) == 0;
         for _ in 0..count {
-            let deletes = self.rng.below(100) < self.scene.habits.deletes;
+            let deletes = deletes_all || self.rng.below(100) < self.scene.habits.deletes;
             // Mostly small, so that a batch of many is not always a record of many segments.
             let big = self.scene.habits.big && self.rng.below(8) == 0;
             let len = (!deletes).then(|| draw_value_bytes(big, &mut self.rng));
@@ -229,7 +243,7 @@ impl Caller {
     }
 
     /// Writes a batch; operations are keys with the length of the value, or none to delete.
-    async fn write(&mut self, step: &str, wanted: Vec<(KeyId, Option<usize>)>) {
+    pub(crate) async fn write(&mut self, step: &str, wanted: Vec<(KeyId, Option<usize>)>) {
         let durability = self.draw_durability();
         let patience = self.draw_patience();
         let number = self.scene.next_write.get();
@@ -258,7 +272,9 @@ impl Caller {
         // The answer of a write that is left behind is mostly heard all the same: then the model
         // knows more. With faults it always is, as a refusal that nobody hears leaves a hole.
         let unheard = patience != Patience::Endless && !self.scene.faulty && self.rng.below(4) == 0;
-        let written = self.submit(PendingWrite { parts, durability }, ops, unheard);
+        let pending = PendingWrite { parts, durability };
+        let written = self.database.client.write(ops, durability);
+        let written = self.submit(|model| model.expect_write(pending), written, unheard);
         if let Some(Err(error)) = self.wait(written, patience).await {
             self.scene.note_error(step, error);
         }
@@ -274,16 +290,135 @@ impl Caller {
         let shard = self.scene.keys.shard(self.router(), key);
         let parts = BTreeMap::from([(shard, vec![(key, Some(value))])]);
         let durability = Durability::Sync;
-        self.submit(PendingWrite { parts, durability }, ops, false)
+        let pending = PendingWrite { parts, durability };
+        let written = self.database.client.write(ops, durability);
+        self.submit(|model| model.expect_write(pending), written, false)
             .await
     }
 
+    /// A read-modify-write of one key, and what the oracle is told by whoever watches it.
+    async fn update(&mut self, step: &str) {
+        let key = self.draw_key();
+        self.update_key(step, key).await;
+    }
+
+    /// Updates of one key beside writes of it that fill the memory, so that values come from disk
+    /// while trees follow one another.
+    async fn rush(&mut self, step: &str) {
+        /// Longer than what lies in a page: each look at it needs the disk.
+        const LONG: usize = 17 << 10;
+        let key = self.draw_key();
+        let crowd = (0..6).map(|at| {
+            let (updates, others) = (at % 2 == 0, [self.draw_key(), self.draw_key()]);
+            let mut one = self.beside(at);
+            async move {
+                let time = Duration::from_micros(one.rng.below(400));
+                one.env.sleep(time).await;
+                if updates {
+                    return one.update_key(step, key).await;
+                }
+                let long = others.into_iter().chain([key]);
+                let long = long.map(|key| (key, Some(LONG + one.rng.index(LONG))));
+                let ops = long.collect();
+                one.write(step, ops).await;
+            }
+        });
+        let crowd: Vec<_> = crowd.map(Box::pin).collect();
+        join_all(crowd).await;
+    }
+
+    /// The same caller once more, with chance of its own, for what it does at the same time.
+    pub(crate) fn beside(&mut self, number: u64) -> Self {
+        Self {
+            scene: Rc::clone(&self.scene),
+            database: Rc::clone(&self.database),
+            env: self.env.clone(),
+            rng: Rng::stream(self.rng.next_u64(), number),
+            name: self.name.clone(),
+        }
+    }
+
+    async fn update_key(&mut self, step: &str, key: KeyId) {
+        let (durability, patience) = (self.draw_durability(), self.draw_patience());
+        let number = self.scene.next_write.get();
+        self.scene.next_write.set(number + 1);
+        let deletes = self.rng.below(100) < self.scene.habits.deletes;
+        let len = draw_value_bytes(self.scene.habits.big, &mut self.rng);
+        let value = (!deletes).then(|| Value::new(number, 0, len));
+        let new = value.map(Value::to_bytes);
+        let swaps = self.rng.coin();
+        let rule = self.draw_rule(key, swaps);
+        let met = Rc::new(Cell::new(None));
+        let pending = PendingUpdate {
+            key,
+            rule,
+            value,
+            durability,
+            met: Rc::clone(&met),
+        };
+        let expect = |model: &mut Model| model.expect_update(pending);
+        let (client, bytes) = (&self.database.client, self.scene.keys.bytes(key));
+        let outcome = if let Rule::IfEqual(expected) = rule {
+            let expected = expected.map(Value::to_bytes);
+            let swap = Swap {
+                expected: expected.as_deref(),
+                new: new.as_deref(),
+            };
+            let swapped = client.compare_and_swap(KEYSPACE, bytes, swap, durability);
+            let swapped = self.submit(expect, swapped, false);
+            let swapped = self.wait(swapped, patience).await;
+            if let Some(Ok(swapped)) = &swapped
+                && met.get() != Some(swapped.is_ok())
+            {
+                let what = format!("the rule of a swap was met: {met:?}, it told {swapped:?}");
+                self.scene.violate(step, what);
+            }
+            swapped.map(|swapped| swapped.map(drop))
+        } else {
+            let decide = Decide::new(move |found| {
+                if rule.is_met(found) {
+                    Change::from(new)
+                } else {
+                    Change::Keep
+                }
+            });
+            let updated = client.update(KEYSPACE, bytes, decide, durability);
+            let updated = self.submit(expect, updated, false);
+            let updated = self.wait(updated, patience).await;
+            updated.map(|updated| updated.map(drop))
+        };
+        // Damage may be that of the value, or that which keeps memory from being flushed.
+        if let Some(Err(error)) = outcome {
+            self.scene.note_error(step, error);
+        }
+    }
+
+    /// When an update changes its key; a swap does when it finds some value, or none.
+    fn draw_rule(&mut self, key: KeyId, swaps: bool) -> Rule {
+        let kind = self.rng.below(6);
+        if swaps {
+            // Mostly what the key has once everything submitted is taken, so that some succeed.
+            let shard = self.scene.keys.shard(self.router(), key);
+            let newest = self.scene.model.borrow().newest(shard, key);
+            return Rule::IfEqual(newest.filter(|_| kind > 0));
+        }
+        match kind {
+            0 => Rule::IfAbsent,
+            1 => Rule::IfPresent,
+            _ => Rule::Always,
+        }
+    }
+
     /// Hands a write to the client so that the model hears of its parts.
-    async fn submit(&self, pending: PendingWrite, ops: Ops, unheard: bool) -> Result<(), Error> {
-        let durability = pending.durability;
-        let mut written = pin!(self.database.client.write(ops, durability));
+    async fn submit<T>(
+        &self,
+        expect: impl FnOnce(&mut Model),
+        write: impl Future<Output = T>,
+        unheard: bool,
+    ) -> T {
+        let mut written = pin!(write);
         // All parts are submitted in the first poll.
-        self.scene.model.borrow_mut().expect_write(pending);
+        expect(&mut self.scene.model.borrow_mut());
         self.database.unheard.set(unheard);
         let first = std::future::poll_fn(|cx| std::task::Poll::Ready(written.as_mut().poll(cx)));
         let first = first.await;
@@ -352,6 +487,31 @@ impl Caller {
         }
     }
 
+    async fn exists(&mut self, step: &str) {
+        let (key, patience) = (self.draw_key(), self.draw_patience());
+        let began = self.scene.model.borrow().visible();
+        let client = &self.database.client;
+        let looked = client.exists(KEYSPACE, self.scene.keys.bytes(key));
+        match self.wait(looked, patience).await {
+            Some(Ok(exists)) => {
+                self.scene.figures.borrow_mut().reads += 1;
+                let shard = self.scene.keys.shard(self.router(), key);
+                let shown = if exists {
+                    Shown::Present
+                } else {
+                    Shown::Absent
+                };
+                let cuts = (began.cut(shard), None);
+                let mut model = self.scene.model.borrow_mut();
+                if let Err(what) = model.check_read(shard, cuts, [key], |_| shown) {
+                    self.scene.violate(step, format!("exists: {what}"));
+                }
+            }
+            Some(Err(error)) => self.read_failed(step, &[key], error),
+            None => {}
+        }
+    }
+
     async fn get_many(&mut self, step: &str) {
         let count = crate::plan::small(&mut self.rng, 30);
         let ids: Vec<KeyId> = (0..count).map(|_| self.draw_key()).collect();
@@ -400,188 +560,17 @@ impl Caller {
         }
     }
 
-    async fn scan(&mut self, step: &str) {
-        let range = self.draw_range();
-        let limit = (self.rng.below(3) == 0).then(|| crate::plan::small(&mut self.rng, 50));
-        let keys_only = self.rng.below(4) == 0;
-        // Some are abandoned after a few rows.
-        let rows_max = if self.rng.below(4) == 0 {
-            crate::plan::small(&mut self.rng, 50)
-        } else {
-            usize::MAX
-        };
-        let slow = self.rng.below(100) < self.scene.habits.slow_scans;
-        self.scan_range(
-            step,
-            &range,
-            Wanted {
-                limit,
-                rows_max,
-                keys_only,
-                slow,
-            },
-        )
-        .await;
-    }
-
-    fn draw_range(&mut self) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
-        if self.rng.coin() {
-            return (Bound::Unbounded, Bound::Unbounded);
-        }
-        (self.draw_end(), self.draw_end())
-    }
-
-    fn draw_end(&mut self) -> Bound<Vec<u8>> {
-        let key = self.draw_key();
-        let key = self.scene.keys.bytes(key).to_vec();
-        match self.rng.below(3) {
-            0 => Bound::Included(key),
-            1 => Bound::Excluded(key),
-            _ => Bound::Unbounded,
-        }
-    }
-
-    /// Scans and checks order, bounds and contents of what came.
-    pub(crate) async fn scan_range(
-        &mut self,
-        step: &str,
-        range: &(Bound<Vec<u8>>, Bound<Vec<u8>>),
-        wanted: Wanted,
-    ) {
-        let (from, to) = (as_slice(&range.0), as_slice(&range.1));
-        let mut scanner = self.database.client.scan(KEYSPACE, from, to);
-        if wanted.keys_only {
-            scanner.set_keys_only();
-        }
-        if let Some(limit) = wanted.limit {
-            scanner.set_limit(limit);
-        }
-        let mut flushes = None;
-        if wanted.slow {
-            flushes = self.flush_count().await;
-        }
-        let began = self.scene.model.borrow().visible();
-        // The snapshot is bound once the first row is there: nothing submitted later is in it.
-        let mut ended = None;
-        let mut rows: Vec<(Bytes, Bytes)> = Vec::new();
-        let mut complete = false;
-        while rows.len() < wanted.rows_max {
-            let patience = self.draw_patience();
-            let next = self.next_row(&mut scanner, patience).await;
-            ended.get_or_insert_with(|| self.scene.model.borrow().submitted_until());
-            match next {
-                Some(Ok(Some(row))) => rows.push(row),
-                Some(Ok(None)) => {
-                    complete = wanted.limit.is_none_or(|limit| rows.len() < limit);
-                    break;
-                }
-                Some(Err(error)) => {
-                    self.scene.note_error(step, error);
-                    break;
-                }
-                None => break,
-            }
-            if wanted.slow {
-                let time = Duration::from_micros(self.rng.below(2_000));
-                self.env.sleep(time).await;
-            }
-        }
-        drop(scanner);
-        if wanted.slow && flushes < self.flush_count().await && self.fills_a_page(&rows) {
-            self.scene.figures.borrow_mut().snapshots += 1;
-        }
-        if wanted.limit.is_some_and(|limit| rows.len() > limit) {
-            return self
-                .scene
-                .violate(step, "a scan gave more rows than its limit");
-        }
-        self.scene.figures.borrow_mut().scans += 1;
-        let ended = ended.unwrap_or_else(|| began.clone());
-        let seen = ScanSeen {
-            range: (from, to),
-            rows: &rows,
-            complete,
-            keys_only: wanted.keys_only,
-        };
-        if let Err(what) = self.check_scan(&began, &ended, &seen) {
-            self.scene.violate(step, format!("scan: {what}"));
-        }
-    }
-
-    /// Memtables flushed so far, on all shards.
-    async fn flush_count(&self) -> Option<u64> {
-        let stats = self.database.client.stats().await.ok()?;
-        Some(stats.iter().map(|shard| shard.flushes).sum())
-    }
-
-    /// Whether the rows of some shard are more than what one page of a scan holds.
-    fn fills_a_page(&self, rows: &[(Bytes, Bytes)]) -> bool {
-        /// What a shard answers at once.
-        const PAGE_BYTES: usize = 64 << 10;
-        let mut bytes: BTreeMap<usize, usize> = BTreeMap::new();
-        for (key, value) in rows {
-            if let Some(id) = self.scene.keys.id(key) {
-                let shard = self.scene.keys.shard(self.router(), id);
-                *bytes.entry(shard).or_default() += key.len() + value.len();
-            }
-        }
-        bytes.values().any(|&bytes| bytes > PAGE_BYTES)
-    }
-
-    async fn next_row(
-        &self,
-        scanner: &mut Scanner<Spy>,
-        patience: Patience,
-    ) -> Option<Result<Option<(Bytes, Bytes)>, Error>> {
-        if let Some(row) = scanner.next_ready() {
-            return Some(Ok(Some(row)));
-        }
-        self.wait(scanner.next(), patience).await
-    }
-
-    fn check_scan(
-        &self,
-        began: &Moment,
-        ended: &Moment,
-        seen: &ScanSeen<'_>,
-    ) -> Result<(), String> {
-        let keys = &self.scene.keys;
-        self.scene.figures.borrow_mut().reads += lightning_io::to_u64(seen.rows.len());
-        if let Some(pair) = seen.rows.windows(2).find(|pair| pair[0].0 >= pair[1].0) {
-            let (first, second) = (pair[0].0.escape_ascii(), pair[1].0.escape_ascii());
-            return Err(format!("{first} comes before {second}"));
-        }
-        let mut shown: BTreeMap<KeyId, &[u8]> = BTreeMap::new();
-        for (key, value) in seen.rows {
-            let Some(id) = keys.id(key) else {
-                return Err(format!("the key {} was never written", key.escape_ascii()));
-            };
-            if !seen.covers(key) {
-                return Err(format!("{} is outside of the range", keys.name(id)));
-            }
-            shown.insert(id, value);
-        }
-        let mut model = self.scene.model.borrow_mut();
-        for shard in 0..self.router().shards() {
-            let shard = usize::from(shard);
-            let known: BTreeSet<KeyId> = model.live_keys(shard).into_iter().collect();
-            let covered = known.into_iter().filter(|&id| seen.covers(keys.bytes(id)));
-            let here = shown.keys().copied();
-            let here = here.filter(|&id| keys.shard(self.router(), id) == shard);
-            let all: BTreeSet<KeyId> = covered.chain(here).collect();
-            let cuts = (began.cut(shard), Some(ended.cut(shard)));
-            model.check_read(shard, cuts, all, |id| match shown.get(&id) {
-                Some(_) if seen.keys_only => Shown::Present,
-                value => Shown::of(value.copied()),
-            })?;
-        }
-        Ok(())
-    }
-
     async fn flush(&mut self, step: &str) {
         let patience = self.draw_patience();
         let visible = self.scene.model.borrow().visible();
-        match self.wait(self.database.client.flush(), patience).await {
+        let client = &self.database.client;
+        // What is merged was flushed before.
+        let flushed = if self.rng.below(4) == 0 {
+            self.wait(client.compact(), patience).await
+        } else {
+            self.wait(client.flush(), patience).await
+        };
+        match flushed {
             Some(Ok(())) => self.scene.model.borrow_mut().flushed(&visible),
             Some(Err(error)) => self.scene.note_error(step, error),
             None => {}
@@ -688,63 +677,5 @@ impl Caller {
         };
         let time = Duration::from_millis(millis) + Duration::from_micros(self.rng.below(300));
         self.env.sleep(time).await;
-    }
-}
-
-/// What a scan is asked for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted {
-    /// The limit that the scan is told.
-    pub limit: Option<usize>,
-    /// Rows after which the caller loses interest.
-    pub rows_max: usize,
-    /// Whether values are left out.
-    pub keys_only: bool,
-    /// Whether the caller takes its time.
-    pub slow: bool,
-}
-
-impl Wanted {
-    /// Everything, at once.
-    pub(crate) const ALL: Self = Self {
-        limit: None,
-        rows_max: usize::MAX,
-        keys_only: false,
-        slow: false,
-    };
-}
-
-/// What a scan showed.
-struct ScanSeen<'a> {
-    range: (Bound<&'a [u8]>, Bound<&'a [u8]>),
-    rows: &'a [(Bytes, Bytes)],
-    /// Whether it came to its end.
-    complete: bool,
-    keys_only: bool,
-}
-
-impl ScanSeen<'_> {
-    /// Whether the rows say something about a key.
-    fn covers(&self, key: &[u8]) -> bool {
-        let last = self.rows.last().map(|row| row.0.as_ref());
-        let from = match self.range.0 {
-            Bound::Included(from) => key >= from,
-            Bound::Excluded(from) => key > from,
-            Bound::Unbounded => true,
-        };
-        let to = match self.range.1 {
-            Bound::Included(to) => key <= to,
-            Bound::Excluded(to) => key < to,
-            Bound::Unbounded => true,
-        };
-        from && to && (self.complete || last.is_some_and(|last| key <= last))
-    }
-}
-
-fn as_slice(bound: &Bound<Vec<u8>>) -> Bound<&[u8]> {
-    match bound {
-        Bound::Included(key) => Bound::Included(key.as_slice()),
-        Bound::Excluded(key) => Bound::Excluded(key.as_slice()),
-        Bound::Unbounded => Bound::Unbounded,
     }
 }

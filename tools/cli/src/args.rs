@@ -13,6 +13,7 @@ Examples:
   lightning import chars.db unicode.csv --key script,code_point
   lightning get chars.db Greek/0003B1
   lightning scan chars.db --prefix Greek/ --limit 10
+  lightning count chars.db --prefix Greek/
   lightning put chars.db greeting hello
   lightning verify chars.db
 
@@ -23,7 +24,7 @@ Exit status: 0 success; 1 not found, damage or failure; 2 wrong usage.";
 #[command(
     name = "lightning",
     version,
-    about = "Import, read, scan, verify and look into a Lightning DB",
+    about = "Import, read, scan, count, verify and look into a Lightning DB",
     after_help = EXAMPLES,
     arg_required_else_help = true
 )]
@@ -73,6 +74,15 @@ Examples:
     Delete(KeyArgs),
     /// Print entries in key order, one line each: the key, a tab, the value
     Scan(ScanArgs),
+    /// Print the number of keys, in the whole database or in a range
+    #[command(after_help = "\
+Examples:
+  lightning count my.db
+  lightning count my.db --prefix user/
+  lightning count my.db --from 2024-01 --to 2024-02
+
+The number is exact and as of one moment; no entry leaves its shard for it.")]
+    Count(RangeArgs),
     /// Show what each shard holds and has done since it was opened
     #[command(after_help = "Examples:\n  lightning stats my.db\n  lightning stats my.db --json")]
     Stats {
@@ -89,6 +99,14 @@ Example:
 
 Prints 'entries N' and 'ok', or one line for each damage and then exits with status 1.")]
     Verify(DatabaseArgs),
+    /// Merge everything that was written into the base of each shard
+    #[command(after_help = "\
+Example:
+  lightning compact my.db
+
+Reads are fastest afterwards, and overwritten and deleted values take no space. The database does the
+same in the background, piece by piece, as far as it is worth its writes.")]
+    Compact(DatabaseArgs),
     /// Copy whatever can be read of a damaged database to a new one, and report what is lost
     Salvage(SalvageArgs),
 }
@@ -149,16 +167,9 @@ pub(crate) struct ImportArgs {
     pub(crate) ack: bool,
 }
 
-/// Which entries to print.
+/// Which keys of which database.
 #[derive(Debug, ClapArgs)]
-#[command(after_help = "\
-Examples:
-  lightning scan my.db --prefix user/ --limit 10
-  lightning scan my.db --from 2024-01 --to 2024-02 --keys
-
-In keys and values, tab, newline, carriage return and backslash print as \\t \\n \\r \\\\, and each
-byte that is not UTF-8 as \\x and two hexadecimal digits.")]
-pub(crate) struct ScanArgs {
+pub(crate) struct RangeArgs {
     /// The database's directory
     #[arg(value_name = "DB")]
     pub(crate) database: PathBuf,
@@ -171,6 +182,24 @@ pub(crate) struct ScanArgs {
     /// Only keys before this one
     #[arg(long, value_name = "KEY")]
     pub(crate) to: Option<OsString>,
+}
+
+/// Which entries to print.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  lightning scan my.db --prefix user/ --limit 10
+  lightning scan my.db --prefix event/ --reverse --limit 10
+  lightning scan my.db --from 2024-01 --to 2024-02 --keys
+
+In keys and values, tab, newline, carriage return and backslash print as \\t \\n \\r \\\\, and each
+byte that is not UTF-8 as \\x and two hexadecimal digits.")]
+pub(crate) struct ScanArgs {
+    #[command(flatten)]
+    pub(crate) range: RangeArgs,
+    /// From the last key to the first; with --limit, the last entries
+    #[arg(long)]
+    pub(crate) reverse: bool,
     /// At most so many entries
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,

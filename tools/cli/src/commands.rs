@@ -9,7 +9,7 @@ use futures_executor::block_on;
 use futures_util::TryStreamExt;
 use lightning_db::Database;
 
-use crate::args::{Command, KeyArgs, ScanArgs};
+use crate::args::{Command, KeyArgs, RangeArgs, ScanArgs};
 use crate::error::CliError;
 use crate::escape::{escape, escaped};
 use crate::output::Output;
@@ -27,7 +27,9 @@ pub(crate) fn run(command: Command) -> Result<(), CliError> {
         Command::Get(at) => get(&at),
         Command::Delete(at) => delete(&at),
         Command::Scan(args) => scan(&args),
+        Command::Count(args) => count(&args),
         Command::Stats { database, json } => stats::run(&database.database, json),
+        Command::Compact(args) => compact(&args.database),
         Command::Verify(args) => verify(&args.database),
         Command::Salvage(args) => salvage::run(&args),
     }
@@ -75,11 +77,14 @@ fn delete(at: &KeyArgs) -> Result<(), CliError> {
 }
 
 fn scan(args: &ScanArgs) -> Result<(), CliError> {
-    let Some(range) = KeyRange::of(args)? else {
+    let Some(range) = KeyRange::of(&args.range)? else {
         return Ok(());
     };
-    with_database(&args.database, async |db| {
+    with_database(&args.range.database, async |db| {
         let mut entries = db.scan((range.from, range.to));
+        if args.reverse {
+            entries = entries.reverse();
+        }
         if args.keys {
             entries = entries.keys_only();
         }
@@ -100,6 +105,22 @@ fn scan(args: &ScanArgs) -> Result<(), CliError> {
         }
         out.flush()
     })
+}
+
+fn count(args: &RangeArgs) -> Result<(), CliError> {
+    let count = match KeyRange::of(args)? {
+        Some(range) => with_database(&args.database, async |db| {
+            Ok(db.count((range.from, range.to)).await?)
+        })?,
+        None => 0,
+    };
+    let mut out = Output::new();
+    out.line(count)?;
+    out.flush()
+}
+
+fn compact(path: &Path) -> Result<(), CliError> {
+    with_database(path, async |db| Ok(db.compact().await?))
 }
 
 fn verify(path: &Path) -> Result<(), CliError> {
@@ -124,7 +145,7 @@ fn verify(path: &Path) -> Result<(), CliError> {
     printed
 }
 
-/// The keys that a scan's options leave.
+/// The keys that a range's options leave.
 #[derive(Debug, PartialEq, Eq)]
 struct KeyRange {
     from: Bound<Vec<u8>>,
@@ -133,7 +154,7 @@ struct KeyRange {
 
 impl KeyRange {
     /// The range; `None` where the options leave no key.
-    fn of(args: &ScanArgs) -> Result<Option<Self>, CliError> {
+    fn of(args: &RangeArgs) -> Result<Option<Self>, CliError> {
         let bytes = |option: &Option<std::ffi::OsString>| {
             option.as_ref().map(|text| text.as_bytes().to_vec())
         };
@@ -176,13 +197,11 @@ mod tests {
 
     fn range(prefix: &str, from: &str, to: &str) -> Option<KeyRange> {
         let option = |text: &str| (!text.is_empty()).then(|| text.into());
-        let args = ScanArgs {
+        let args = RangeArgs {
             database: "db".into(),
             prefix: option(prefix),
             from: option(from),
             to: option(to),
-            limit: None,
-            keys: false,
         };
         KeyRange::of(&args).unwrap()
     }

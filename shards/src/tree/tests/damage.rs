@@ -186,6 +186,7 @@ fn a_page_in_anothers_place_is_misdirected() {
             version: std::rc::Rc::new(super::super::versions::Version {
                 state,
                 list: super::super::run::RunList::default(),
+                flushes: 0,
             }),
         },
     );
@@ -281,22 +282,35 @@ fn a_cursor_goes_on_behind_a_damaged_leaf() {
     let child = root_children(&tree, &tree.view())[1];
     env.bytes(path()).borrow_mut()[lightning_io::to_usize(child.offset()) + 9] ^= 1;
     let view = tree.view();
-    let mut cursor = tree.cursor(&view);
-    let mut seen = 0;
-    let mut damages = 0;
-    while !cursor.is_end() {
-        while cursor.peek().is_some() {
-            seen += 1;
-            cursor.advance();
+    let mut both = [0; 2];
+    for (seen, direction) in both
+        .iter_mut()
+        .zip([Direction::Forward, Direction::Reverse])
+    {
+        let mut cursor = tree.cursor(&view, direction);
+        if direction == Direction::Reverse {
+            block_on(cursor.seek(&[0xff])).unwrap();
         }
-        if let Err(error) = block_on(cursor.fill()) {
-            damages += 1;
-            let (_, to) = damage_of(error).keys.unwrap();
-            block_on(cursor.seek(&to.unwrap())).unwrap();
+        let mut damages = 0;
+        while !cursor.is_end() {
+            while cursor.peek().is_some() {
+                *seen += 1;
+                cursor.advance();
+            }
+            if let Err(error) = block_on(cursor.fill()) {
+                damages += 1;
+                let (from, to) = damage_of(error).keys.unwrap();
+                let behind = match direction {
+                    Direction::Forward => to,
+                    Direction::Reverse => from,
+                };
+                block_on(cursor.seek(&behind.unwrap())).unwrap();
+            }
         }
+        assert_eq!(damages, 1);
+        assert!(*seen > 0 && *seen < model.len());
     }
-    assert_eq!(damages, 1);
-    assert!(seen > 0 && seen < model.len());
+    assert_eq!(both[0], both[1]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod compression;
 mod damage;
 mod env;
+mod estimate;
 mod faults;
 mod format;
 mod model;
@@ -18,7 +19,8 @@ use self::env::TestEnv;
 use super::verify::TreeReport;
 use super::{Lookup, Tree, TreeConfig, TreeState};
 use crate::{
-    Compression, DatabaseId, Entry, EntryFlags, EntrySource, FileOwner, Result, ShardId, Timestamp,
+    Compression, DatabaseId, Direction, Entry, EntryFlags, EntrySource, FileOwner, Result, ShardId,
+    Timestamp,
 };
 
 const OWNER: FileOwner = FileOwner {
@@ -148,6 +150,12 @@ fn assert_holds(tree: &Tree<TestEnv>, model: &Model) {
         scan(tree, &view, b"") == *model,
         "a cursor saw another tree"
     );
+    let mut end = model.keys().next_back().cloned().unwrap_or_default();
+    end.push(0);
+    assert!(
+        walk(tree, &view, &end, Direction::Reverse) == *model,
+        "a cursor in reverse saw another tree"
+    );
     for (key, (timestamp, value)) in model {
         let found = block_on(tree.get(&view, key, Timestamp::MAX)).unwrap();
         let found = found.expect("a key of the model is in the tree");
@@ -157,8 +165,13 @@ fn assert_holds(tree: &Tree<TestEnv>, model: &Model) {
 }
 
 fn scan(tree: &Tree<TestEnv>, view: &super::TreeView, from: &[u8]) -> Model {
-    let mut cursor = tree.cursor(view);
-    let mut seen = Model::new();
+    walk(tree, view, from, Direction::Forward)
+}
+
+/// What a cursor meets from a key on.
+fn walk(tree: &Tree<TestEnv>, view: &super::TreeView, from: &[u8], direction: Direction) -> Model {
+    let mut cursor = tree.cursor(view, direction);
+    let (mut seen, mut last) = (Model::new(), None);
     block_on(cursor.seek(from)).unwrap();
     while !cursor.is_end() {
         while let Some(entry) = cursor.peek() {
@@ -167,7 +180,9 @@ fn scan(tree: &Tree<TestEnv>, view: &super::TreeView, from: &[u8]) -> Model {
             if !entry.flags.contains(EntryFlags::OVERFLOW) {
                 assert_eq!(entry.value, &value[..]);
             }
-            assert!(seen.last_key_value().is_none_or(|(last, _)| *last < key));
+            let follows = |last: &Vec<u8>| direction.compare(last, &key).is_lt();
+            assert!(last.as_ref().is_none_or(follows));
+            last = Some(key.clone());
             if !entry.flags.contains(EntryFlags::TOMBSTONE) {
                 seen.insert(key, (timestamp, value.to_vec()));
             }

@@ -67,6 +67,11 @@ impl Shape {
                 scan(&tree, &tree.view(), &from) == rest,
                 "seek in round {round}"
             );
+            let below: Model = model.range(..from.clone()).map(own).collect();
+            assert!(
+                walk(&tree, &tree.view(), &from, Direction::Reverse) == below,
+                "seek in reverse in round {round}"
+            );
             if random.below(3) == 0 {
                 drop(tree);
                 tree = open(&env, self.config, &state).unwrap();

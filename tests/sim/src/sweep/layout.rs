@@ -7,7 +7,8 @@
 //! * units of the tree's file that neither the current base nor a current run reaches, and that the
 //!   current space map has as free;
 //! * what a merge was about to let go: entries of its inputs that are in its target already are no
-//!   more than that, but lie in pages with others; their filters, which nobody asks when it is done;
+//!   more than that, but lie in pages with others; their filters, which nobody asks when it is
+//!   done;
 //! * segments that end at or below the checkpoint, and files that were never taken into use;
 //! * what lies behind the last record of a segment, up to its second header;
 //! * a mark that ends the log: it holds nothing but that the record before it is durable.
@@ -287,7 +288,7 @@ impl<'a> Tree<'a> {
         let map = superblock.space_map;
         if map.unit > 0 {
             tree.check_space_map(map)?;
-            drop(tree.blob(map, Region::SpaceMap)?);
+            tree.blob(map, Region::SpaceMap)?;
         }
         Ok(tree.regions())
     }

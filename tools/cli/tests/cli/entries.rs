@@ -108,6 +108,29 @@ fn scan_narrows_by_prefix_bounds_and_limit() {
         "a1\t{\"k\":\"a1\"}\n"
     );
     lightning(["scan", &db, "--from", "c", "--to", "a"]).ends_with(2);
+    assert_eq!(keys(&["--reverse"]), "c1 b3 b2 b1 a2 a1 ");
+    assert_eq!(keys(&["--reverse", "--limit", "2"]), "c1 b3 ");
+    assert_eq!(
+        keys(&["--reverse", "--prefix", "b", "--to", "b3"]),
+        "b2 b1 "
+    );
+}
+
+#[test]
+fn count_counts_a_range() {
+    let place = Place::new();
+    let db = place.database("k\na1\na2\nb1\nb2\nb3\nc1\n");
+    let count = |options: &[&str]| {
+        let all = [&["count", &db], options].concat();
+        lightning(all).ends_with(0).text().to_owned()
+    };
+    assert_eq!(count(&[]), "6\n");
+    assert_eq!(count(&["--prefix", "b"]), "3\n");
+    assert_eq!(count(&["--from", "a2", "--to", "b2"]), "2\n");
+    assert_eq!(count(&["--prefix", "b", "--from", "b2"]), "2\n");
+    assert_eq!(count(&["--from", "b", "--to", "b"]), "0\n");
+    assert_eq!(count(&["--prefix", "zz"]), "0\n");
+    lightning(["count", &db, "--from", "c", "--to", "a"]).ends_with(2);
 }
 
 #[test]
@@ -191,6 +214,7 @@ fn commands_on_what_is_no_database_end_with_1() {
             &["put", "k", "v"],
             &["delete", "k"],
             &["scan"],
+            &["count"],
             &["stats"],
             &["verify"],
         ] {
