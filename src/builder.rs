@@ -85,6 +85,20 @@ impl Builder {
         self
     }
 
+    /// Bytes of the disk that each shard holds back for when it is full; by default 2 MiB. A multiple
+    /// of 4 KiB; zero for none.
+    ///
+    /// On a full disk, writes that put are refused with [`crate::ErrorKind::NoSpace`], before anybody
+    /// can see them. Reads go on, and so do writes that only delete, as far as the reserve carries
+    /// them: what it has to hold is one segment of the log, 1 MiB at first, and what a flush adds to
+    /// the tree. When there is space, all writes are taken again, without reopening. Less than 1 MiB
+    /// may not be enough for a single deletion.
+    #[must_use]
+    pub fn reserve_bytes(mut self, bytes: u64) -> Self {
+        self.shard.reserve_bytes = bytes;
+        self
+    }
+
     /// How long an idle shard polls for requests before it sleeps; by default 30 us. Longer answers
     /// faster and uses more of the core; zero suits a laptop.
     #[must_use]

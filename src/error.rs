@@ -21,7 +21,8 @@ pub enum ErrorKind {
     Invalid,
     /// A queue is at its bound; nothing happened: try again later, with less at once.
     Busy,
-    /// There is no space for the write; nothing happened: make space, then try again.
+    /// There is no space for the write; nothing happened: make space, for which deletions are taken
+    /// as long as they can be, then try again.
     NoSpace,
     /// Stored bytes are damaged: the text names the place. Other keys stay readable.
     Corruption,

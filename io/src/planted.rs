@@ -109,6 +109,11 @@ bugs! {
     "update_skips_memory": "what was written while an update's value was read is not looked at",
     "update_trusts_old_tree": "what an update read counts although another tree was published",
 
+    // A full disk.
+    "puts_take_the_reserve": "puts are taken as well once the reserve has been given up",
+    "reserve_kept": "the reserve is not given up in a shortage",
+    "reserve_not_refilled": "the reserve is not made again when there is space",
+
     // The side of the callers.
     "scan_takes_last_time": "a scan's snapshot is one shard's time, not the latest of all",
     "split_by_part_of_key": "batches are split by a part of the key, gets are routed by all of it",

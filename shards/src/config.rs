@@ -30,6 +30,8 @@ pub struct ShardConfig {
     pub relaxed_interval: Duration,
     /// How long the log is idle before a mark is written behind its last record.
     pub mark_interval: Duration,
+    /// Bytes of the disk that are held back, so that deletions go on when it is full; zero for none.
+    pub reserve_bytes: u64,
 }
 
 impl Default for ShardConfig {
@@ -43,6 +45,7 @@ impl Default for ShardConfig {
             segment_bytes_max: 64 << 20,
             relaxed_interval: Duration::from_millis(50),
             mark_interval: Duration::from_millis(10),
+            reserve_bytes: Self::RESERVE_BYTES,
         }
     }
 }
@@ -66,6 +69,12 @@ impl ShardConfig {
 
     /// The most that an active memtable takes, so that it stays near the processor's cache.
     const MEMTABLE_BYTES_MAX: usize = 32 << 20;
+
+    /// What deletions need when nothing is left: a first segment of the log, 1 MiB, so that they
+    /// are durable, and as much for the tree, the least that its file grows by, so that they get
+    /// there and free the log for the next ones. Twice what an empty shard takes is little enough
+    /// for a small database.
+    const RESERVE_BYTES: u64 = 2 << 20;
 
     /// Checks every bound.
     ///
@@ -106,6 +115,10 @@ impl ShardConfig {
                 self.segment_bytes_first, self.segment_bytes_max
             );
             return invalid("segment size", reason);
+        }
+        if !self.reserve_bytes.is_multiple_of(block) {
+            let reason = format!("{} bytes; it is a multiple of 4 KiB", self.reserve_bytes);
+            return invalid("reserve of space", reason);
         }
         Ok(())
     }

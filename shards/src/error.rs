@@ -197,10 +197,13 @@ impl Error {
         }
     }
 
-    /// Whether the failed operation found no space.
+    /// Whether the failed operation found no space, and nothing is open because of that: a sync that
+    /// says so has failed like any other.
     pub fn is_no_space(&self) -> bool {
         match self {
-            Self::Io(error) => matches!(error.kind(), IoErrorKind::NoSpace),
+            Self::Io(error) => {
+                matches!(error.kind(), IoErrorKind::NoSpace) && !self.is_failed_sync()
+            }
             Self::NoSpace { .. } => true,
             _ => false,
         }

@@ -40,6 +40,12 @@ pub struct ShardStats {
     pub flush_blocked: bool,
     /// Whether the last step of a merge failed: because of damage, or for lack of space.
     pub merge_blocked: bool,
+    /// Whether there is no space: only deletions and reads are taken, until there is some again.
+    pub space_short: bool,
+    /// How often something found no space, although there was enough before.
+    pub shortages: u64,
+    /// Of the deletions, those that were taken after the reserve had been given up.
+    pub reserve_deletes: u64,
     /// Memtables flushed to disk.
     pub flushes: u64,
     /// Bytes that flushes wrote to the tree's file.

@@ -5,13 +5,14 @@
 //! [`super::image`] and [`super::pending`]; transfers of data and their faults are in
 //! [`super::transfer`].
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
+use super::cut::Pending;
 use super::faults::{Damage, Fault, FaultConfig, Faults};
 use super::image::{Image, NodeId};
 use super::pending::{Durability, FileNode};
@@ -112,13 +113,15 @@ impl Request {
         }
     }
 
-    /// Whether a crash could take back what it did.
-    pub(super) fn is_revocable(&self) -> bool {
+    /// What of it a crash could take back once it is done.
+    pub(super) fn pending_kind(&self) -> Option<Pending> {
         match &self.call {
-            Call::Write { file, .. } => file.access == Access::ReadWrite,
-            Call::Open(creation) => *creation == Creation::MustCreate,
-            Call::Preallocate { .. } | Call::CreateDir | Call::Remove | Call::Rename(_) => true,
-            _ => false,
+            Call::Write { file, .. } if file.access == Access::ReadWrite => Some(Pending::Write),
+            Call::Preallocate { .. } => Some(Pending::Length),
+            Call::Open(Creation::MustCreate) | Call::CreateDir | Call::Remove | Call::Rename(_) => {
+                Some(Pending::Entry)
+            }
+            _ => None,
         }
     }
 
@@ -169,7 +172,12 @@ pub(super) struct Disk {
     place_ids: FxHashMap<Rc<Path>, usize>,
     /// Calls by place and kind.
     calls: Vec<[u64; OP_COUNT]>,
+    /// The blocks that were read, by file, when that is asked for.
+    pub(super) blocks_read: Option<BlocksRead>,
 }
+
+/// Numbers of blocks of [`BLOCK_BYTES`], by the path of their file.
+pub type BlocksRead = BTreeMap<PathBuf, BTreeSet<u64>>;
 
 /// When an operation reaches the device, and when it completes.
 #[derive(Debug, Clone, Copy)]
@@ -193,7 +201,20 @@ impl Disk {
             places: Vec::new(),
             place_ids: FxHashMap::default(),
             calls: Vec::new(),
+            blocks_read: None,
         }
+    }
+
+    /// Notes that a range of a file is read, if anybody wants to know.
+    fn note_read(&mut self, path: &Path, offset: u64, len: usize) {
+        let Some(files) = &mut self.blocks_read else {
+            return;
+        };
+        let block = to_u64(BLOCK_BYTES);
+        let blocks = offset / block..(offset + to_u64(len)).div_ceil(block);
+        // As the image names its files: from the root, which it does not write.
+        let path = path.strip_prefix("/").unwrap_or(path);
+        files.entry(path.to_path_buf()).or_default().extend(blocks);
     }
 
     /// Interns a path.
@@ -270,6 +291,7 @@ impl Disk {
         let scripted = self.faults.scripted(op, &place.path, range, now);
         let result = match request.call {
             Call::Read { node, offset, len } => {
+                self.note_read(&place.path, offset, len);
                 let read = self.read(node, &place, offset, len, scripted, now);
                 read.map(Reply::Buf)
             }

@@ -24,7 +24,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use crossbeam_queue::SegQueue;
 
-use super::cut::Cut;
+use super::cut::{Cut, Pending};
 use super::disk::{Disk, Outcome, Request};
 use super::faults::Fault;
 use super::rng::Rng;
@@ -142,8 +142,8 @@ pub(super) struct State {
     pub(super) trace: Trace,
     pub(super) panics: Vec<String>,
     pub(super) io_count: u64,
-    /// Of these, operations that a crash could take back when they were done.
-    pub(super) pending_count: u64,
+    /// Of these, operations by kind that a crash could take back when they were done.
+    pub(super) pending_counts: [u64; Pending::COUNT],
     pub(super) poll_count: u64,
 
     tasks: Vec<Option<Task>>,
@@ -190,7 +190,7 @@ impl State {
             trace,
             panics: Vec::new(),
             io_count: 0,
-            pending_count: 0,
+            pending_counts: [0; Pending::COUNT],
             poll_count: 0,
             tasks: Vec::new(),
             free_tasks: Vec::new(),
@@ -291,7 +291,9 @@ impl State {
         let io = self.in_flight[slot].as_mut()?;
         let request = io.request.take()?;
         self.io_count += 1;
-        self.pending_count += u64::from(request.is_revocable());
+        if let Some(kind) = request.pending_kind() {
+            self.pending_counts[kind as usize] += 1;
+        }
         let (op, place) = (request.op(), request.place.clone());
         let [offset, len, content] = request.words();
         let outcome = self.disk.perform(request, self.now);

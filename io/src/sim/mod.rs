@@ -23,7 +23,8 @@ mod transfer;
 mod world;
 
 pub use crash::{CrashModel, CrashReport};
-pub use cut::CrashPoint;
+pub use cut::{CrashPoint, Pending};
+pub use disk::BlocksRead;
 pub use env::{SimEnv, SimFile, SimLock};
 pub use faults::{Damage, Fault, FaultConfig, Knob, Script, Space, Strike};
 pub use image::Image;

@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use super::crash::CrashModel;
 use super::cut::{CrashPoint, Cut};
-use super::disk::{Disk, nanos};
+use super::disk::{BlocksRead, Disk, nanos};
 use super::env::SimEnv;
 use super::executor::{CLIENTS, Limits, Shared, State, Stop, Streams};
 use super::faults::{Damage, Fault, FaultConfig, Faults, Script, Space, Strike};
@@ -309,6 +309,19 @@ impl World {
     /// needs.
     pub fn calls(&self, op: IoOp, text: &str) -> u64 {
         self.shared.state.borrow().disk.calls(op, text)
+    }
+
+    /// Has the blocks noted that are read from now on.
+    pub fn note_blocks_read(&self) {
+        let mut state = self.shared.state.borrow_mut();
+        state.disk.blocks_read.get_or_insert_default();
+    }
+
+    /// The blocks that were read since [`Self::note_blocks_read`]. What lies in any other block has
+    /// had no influence on anything that happened.
+    pub fn blocks_read(&self) -> BlocksRead {
+        let state = self.shared.state.borrow();
+        state.disk.blocks_read.clone().unwrap_or_default()
     }
 
     /// How often each fault struck; those that did not are left out.

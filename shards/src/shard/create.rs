@@ -62,7 +62,11 @@ impl<E: Env> Shard<E> {
         };
         let wal: Wal<E, Waiter> =
             Wal::start(env, shard, config.wal(), end, Timestamp::ZERO).await?;
+        let shortage = wal.take_shortage();
         wal.close().await?;
+        if let Some(error) = shortage {
+            return Err(error);
+        }
         env.sync_dir(&directory).await?;
         debug_assert_eq!(wal.durable(), Lsn(0));
         Ok(())

@@ -40,7 +40,7 @@ use crate::{Error, Result};
 /// Attempts at a flush whose writes fail before the shard is poisoned.
 pub(super) const STRIKES_MAX: u32 = 3;
 
-/// How long a flush waits before it tries again, so that a full disk is not asked without pause.
+/// How long a flush waits before it tries again for another reason than space.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The longest that a flush waits which meets damage again and again: each attempt writes most of
@@ -93,17 +93,23 @@ impl<E: Env> Shard<E> {
                 return;
             }
             tracing::warn!(shard = %self.id(), %error, "flush failed; trying again");
+            let no_space = error.is_no_space();
+            if no_space {
+                self.note_no_space(&error);
+            }
             self.0.flush_error.replace(Some(self.flush_refusal(error)));
             self.0.flush_ended.occur();
             self.resume_deferred();
             if self.0.flush_given_up.get() {
                 return;
             }
-            select(
-                pin!(self.0.env.sleep(interval)),
-                pin!(self.0.flush_wanted.wait()),
-            )
-            .await;
+            let wanted = self.0.flush_wanted.wait();
+            if no_space {
+                // Whoever waits for space says when.
+                wanted.await;
+            } else {
+                select(pin!(self.0.env.sleep(interval)), pin!(wanted)).await;
+            }
             if self.0.flush_given_up.get() {
                 return;
             }
@@ -188,7 +194,7 @@ impl<E: Env> Shard<E> {
     }
 
     /// Waits for the flush under way; one that failed before is tried again at once.
-    async fn wait_for_flush(&self) -> Result<()> {
+    pub(super) async fn wait_for_flush(&self) -> Result<()> {
         self.0.flush_wanted.raise();
         let mut attempted = self.0.flushing.get() == 0;
         loop {

@@ -6,6 +6,9 @@
 //!    publish it. Its units are bounded, so whoever waits for the turn, a flush or the closing of
 //!    the shard, waits for a step at the most.
 //!
+//! Where there is no space everything is merged, in small steps: what was deleted or replaced takes
+//! no space afterwards.
+//!
 //! A merge that is left, by closing or by a crash, is taken up where it was by whoever opens the
 //! shard.
 //!
@@ -28,6 +31,10 @@ use crate::signal::{Event, Signal};
 use crate::superblock::Checkpoint;
 use crate::tree::{MergeStep, MergeTarget, TreeUpdate};
 use crate::{Error, Result};
+
+/// Where there is no space, a step is so much smaller: it writes what it takes from its inputs, and
+/// what that touches of the target, before anything is free again.
+const SHORTAGE_DIVISOR: usize = 16;
 
 /// The merges of a shard.
 #[derive(Debug, Default)]
@@ -59,6 +66,12 @@ impl<E: Env> Shard<E> {
         };
         // The task reports by itself; nobody joins it.
         drop(self.0.env.spawn(TaskClass::Flush, merge));
+    }
+
+    /// Has everything merged while there is no space; what found none before is tried again.
+    pub(super) fn merge_for_space(&self) {
+        self.start_merging();
+        self.0.merges.wanted.raise();
     }
 
     /// Ends the task that merges, after the step at hand.
@@ -145,16 +158,20 @@ impl<E: Env> Shard<E> {
         let base_bytes = self.0.tree.base_bytes();
         let last = self.0.merges.last.get();
         let (target, inputs) = policy::next_merge(&runs, base_bytes, &settings, last)?;
+        let bytes_max = self.0.config.merge_step_bytes();
         Some(MergeStep {
             target,
             inputs,
-            bytes_max: self.0.config.merge_step_bytes(),
+            bytes_max: match self.0.space.shortage() {
+                Some(_) => bytes_max / SHORTAGE_DIVISOR,
+                None => bytes_max,
+            },
         })
     }
 
     pub(super) fn merge_settings(&self) -> Settings {
         Settings {
-            everything: self.0.merges.compactions.get() > 0,
+            everything: self.0.merges.compactions.get() > 0 || self.0.space.shortage().is_some(),
             ..self.0.config.merge_settings()
         }
     }

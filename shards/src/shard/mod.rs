@@ -28,8 +28,10 @@ mod news;
 mod policy;
 mod read;
 mod recovery;
+mod reserve;
 mod scan;
 mod serve;
+mod space;
 mod throttle;
 mod turns;
 mod update;
@@ -57,6 +59,7 @@ pub use read::{Probe, Version};
 
 use merge::Merges;
 use scan::Scan;
+use space::Space;
 use throttle::Throttle;
 use turns::Turns;
 use write::{Deferred, Waiter};
@@ -123,6 +126,7 @@ struct Inner<E: Env> {
     turns: Turns,
     merges: Merges,
     throttle: Throttle,
+    space: Space,
     /// Why no more writes are taken: this shard or a peer failed.
     refused: RefCell<Option<Error>>,
 
@@ -166,6 +170,8 @@ struct Counters {
     flush_bytes: Cell<u64>,
     merge_steps: Cell<u64>,
     merge_bytes: Cell<u64>,
+    shortages: Cell<u64>,
+    reserve_deletes: Cell<u64>,
     replayed_records: Cell<u64>,
 }
 

@@ -11,6 +11,8 @@
 //! 6. Sync the segments that were read, let those below the checkpoint go, and take a fresh one
 //!    into use, with a new epoch.
 //! 7. Start the clock above everything that was found.
+//! 8. Make the reserve of space. On a full disk there may be neither room for it nor for a fresh
+//!    segment: then the shard serves reads, and is short of space from the start.
 //!
 //! # Crash argument
 //! Steps 1 to 5 write nothing but what step 4 flushes, and a flush is a checkpoint like any other.
@@ -21,11 +23,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::rc::Rc;
 
-use lightning_io::Env;
+use lightning_io::{Env, IoError};
 
 use super::flush::write_table;
 use super::merge::Merges;
 use super::policy;
+use super::space::Space;
 use super::throttle::Throttle;
 use super::turns::Turns;
 use super::{Counters, Inner, Shard, SharedMemtable, TREE_FILE_NAME, directory};
@@ -82,7 +85,7 @@ impl<E: Env> Shard<E> {
         };
         // In a box: a recovery is long, its future large.
         let end = Box::pin(recovery.run(replay)).await?;
-        let stuck = recovery.stuck.is_some();
+        let stuck = recovery.stuck.clone();
         let wal = Wal::start(env, shard, config.wal(), end, recovery.newest).await?;
         let clock = Clock::default();
         if !planted!("clock_restarts_low") {
@@ -110,6 +113,7 @@ impl<E: Env> Shard<E> {
             turns: Turns::default(),
             merges: Merges::default(),
             throttle: Throttle::default(),
+            space: Space::new(&directory, config.reserve_bytes),
             refused: RefCell::new(None),
             scans: RefCell::new(BTreeMap::new()),
             next_scan: Cell::new(0),
@@ -119,13 +123,26 @@ impl<E: Env> Shard<E> {
             counters: Counters::default(),
         }));
         shard.0.counters.replayed_records.set(recovery.records);
-        let replayed = !shard.0.active.borrow().borrow().is_empty();
-        if replayed && (stuck || shard.0.wal.live_segments() > REPLAYED_SEGMENTS_MAX) {
-            shard.seal();
-        }
+        shard.flush_or_hold_reserve(stuck).await;
         shard.update_pressure();
         shard.start_merging();
         Ok(shard)
+    }
+
+    /// Flushes what was replayed, if it cannot wait, and makes the reserve, unless there is a
+    /// shortage already: then it is not made while others need the space.
+    async fn flush_or_hold_reserve(&self, stuck: Option<Error>) {
+        let replayed = !self.0.active.borrow().borrow().is_empty();
+        if replayed && (stuck.is_some() || self.0.wal.live_segments() > REPLAYED_SEGMENTS_MAX) {
+            self.seal();
+        }
+        let shortage = stuck.filter(Error::is_no_space);
+        if let Some(error) = shortage.or_else(|| self.0.wal.take_shortage()) {
+            self.0.space.found_at_opening();
+            self.note_no_space(&error);
+        } else {
+            self.hold_reserve().await;
+        }
     }
 }
 
@@ -198,7 +215,7 @@ impl<E: Env> Recovery<E> {
 
     /// Empties the full memtable into the tree. Where damage or a full disk forbids that, the rest
     /// of the log is taken into memory beyond the budget: what was taken before was bounded in the
-    /// same way, so the log holds little more than two memtables.
+    /// same way, so the log holds little more than three memtables.
     async fn make_room(&mut self, replay: &Replay<E>) -> Result<()> {
         if let Some(error) = &self.stuck {
             let bytes = self.table.borrow().bytes();
@@ -209,7 +226,7 @@ impl<E: Env> Recovery<E> {
             };
         }
         match self.flush(replay).await {
-            Err(error) if error.is_unreadable() || error.is_no_space() => {
+            Err(error) if is_of_the_tree(&error) => {
                 let shard = replay.shard();
                 tracing::warn!(
                     %shard,
@@ -262,6 +279,15 @@ impl<E: Env> Recovery<E> {
         }
         Ok(())
     }
+}
+
+/// Whether a failed flush has left everything as it was: the tree could not be read, or not be
+/// written in any of the places that were tried. What fails behind that leaves it open which
+/// superblock counts.
+fn is_of_the_tree(error: &Error) -> bool {
+    let in_tree = |error: &IoError| error.path().file_name() == Some(TREE_FILE_NAME.as_ref());
+    let unwritable = matches!(error, Error::Io(error) if in_tree(error)) && error.is_failed_write();
+    unwritable || error.is_unreadable() || error.is_no_space()
 }
 
 fn empty_memtable(config: &ShardConfig) -> SharedMemtable {

@@ -115,6 +115,9 @@ impl<E: Env> Shard<E> {
         let room = async move {
             let watch = async {
                 while shard.0.wal.wait_for_room().await && !planted!("lose_room_wake") {
+                    if let Some(error) = shard.0.wal.take_shortage() {
+                        shard.note_no_space(&error);
+                    }
                     shard.resume_deferred();
                 }
             };
@@ -137,6 +140,7 @@ impl<E: Env> Shard<E> {
     async fn close(&self) -> Result<()> {
         let inner = &self.0;
         inner.closing.set(true);
+        inner.space.end();
         self.resume_deferred();
         inner.scans.borrow_mut().clear();
         while inner.tasks.get() > 0 {
@@ -204,6 +208,9 @@ impl<E: Env> Shard<E> {
             writes_deferred: counters.deferred.get(),
             memtable_bytes: to_u64(memtables),
             memtable_budget_bytes: to_u64(2 * inner.config.memtable_bytes()),
+            space_short: inner.space.shortage().is_some(),
+            shortages: counters.shortages.get(),
+            reserve_deletes: counters.reserve_deletes.get(),
             flush_blocked: inner.flush_error.borrow().is_some(),
             flushes: counters.flushes.get(),
             wal_commits: wal.commits,

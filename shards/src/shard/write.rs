@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use lightning_io::Env;
 
+use super::space::MEMTABLES_MAX;
 use super::update::{Decided, Update};
 use super::{Sealed, Shard, SharedMemtable, count};
 use crate::entry::{Entry, EntryFlags};
@@ -142,6 +143,14 @@ impl<E: Env> Shard<E> {
             Decided::Later(write) => return Taken::Later(write),
             Decided::Gone => return Taken::Now,
         };
+        match self.check_space(&write.ops) {
+            Ok(true) => {}
+            Ok(false) => return Taken::Later(write),
+            Err(error) => {
+                write.refuse(error);
+                return Taken::Now;
+            }
+        }
         let timestamp = self.0.clock.tick();
         let relaxed = write.durability == Durability::Relaxed;
         match self.0.wal.offer(&write.ops, timestamp, relaxed) {
@@ -156,6 +165,10 @@ impl<E: Env> Shard<E> {
     /// if it is full and can be.
     fn admit(&self, write: &Deferred) -> Result<bool> {
         self.check_writable()?;
+        // An update has decided nothing yet, and is looked at again when it has.
+        if !self.check_space(&write.ops)? {
+            return Ok(false);
+        }
         debug_assert!(
             write.is_open() || !write.ops.is_empty(),
             "the client drops empty batches"
@@ -171,6 +184,13 @@ impl<E: Env> Shard<E> {
             return Ok(true);
         }
         match &*self.0.flush_error.borrow() {
+            Some(error) if error.is_no_space() && self.has_room_for_deletions() => {
+                debug_assert!(
+                    write.ops.only_delete(),
+                    "puts wait or are refused in a shortage"
+                );
+                Ok(true)
+            }
             Some(error) => Err(error.clone()),
             None => Ok(false),
         }
@@ -186,6 +206,12 @@ impl<E: Env> Shard<E> {
         let stuck = self.0.flush_error.borrow().is_some();
         active.is_full()
             || stuck && active.bytes() + self.sealed_bytes() >= 2 * self.0.config.memtable_bytes()
+    }
+
+    /// Whether there is memory for deletions that no flush can move.
+    fn has_room_for_deletions(&self) -> bool {
+        let bytes = self.0.active.borrow().borrow().bytes() + self.sealed_bytes();
+        bytes < MEMTABLES_MAX * self.0.config.memtable_bytes()
     }
 
     /// Bytes of the memtable that is being flushed.
@@ -208,6 +234,9 @@ impl<E: Env> Shard<E> {
         count(&self.0.counters.puts, puts);
         count(&self.0.counters.deletes, deletes);
         self.charge(write.ops.bytes());
+        if self.0.space.is_on_reserve() {
+            count(&self.0.counters.reserve_deletes, deletes);
+        }
         match write.caller {
             // A caller that stopped waiting needs no answer.
             Caller::Batch(reply) if relaxed || planted!("ack_before_write") => {

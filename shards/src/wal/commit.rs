@@ -112,6 +112,12 @@ impl Ops {
         self.bytes.len()
     }
 
+    /// Whether all of them delete.
+    pub(crate) fn only_delete(&self) -> bool {
+        self.ops()
+            .all(|op| op.is_ok_and(|op| op.flags.contains(EntryFlags::TOMBSTONE)))
+    }
+
     /// Splits the operations by the shard that owns their keys, keeping their order on each.
     pub(crate) fn split(self, router: Router) -> Vec<(ShardId, Self)> {
         if router.shards() == 1 {

@@ -7,7 +7,6 @@
 //! anyone, and never afterwards.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,11 +14,10 @@ use futures_channel::oneshot;
 use lightning_io::{Env, File, JoinHandle, to_u64};
 
 use super::commit::{self, Ops};
-use super::group::Group;
 use super::reader::LogEnd;
 use super::record::{RecordHash, record_bytes};
-use super::segment::SegmentFile;
-use super::segments::{Segment, Segments, verify_segment};
+use super::segments::{Segment, verify_segment};
+use super::state::State;
 use crate::signal::{Event, Signal};
 use crate::{Corruption, Error, Lsn, Result, ShardId, Timestamp};
 
@@ -105,48 +103,6 @@ pub(super) struct Inner<E: Env, W> {
     pub(super) mark_timer_armed: Cell<bool>,
 }
 
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each flag is raised and lowered by itself"
-)]
-pub(super) struct State<E: Env, W> {
-    pub(super) segments: Segments<E>,
-    /// Where the next record goes in the last live segment, and where that segment's records end.
-    pub(super) position: u64,
-    pub(super) end: u64,
-    /// Bytes of a segment on its way into use that belong to the record which it is for.
-    pub(super) reserved: u64,
-    /// A file ready to become the next segment.
-    pub(super) spare: Option<SegmentFile<E::File>>,
-    pub(super) preparing: bool,
-    /// Whether a commit waits for the spare.
-    pub(super) demanded: bool,
-    /// Why a demanded spare could not be prepared, until somebody was told.
-    pub(super) prepare_error: Option<Error>,
-
-    pub(super) filling: Group,
-    /// The timestamp of the last commit that is being written, while one is.
-    pub(super) in_flight: Option<Timestamp>,
-    /// The LSN of the record that `filling` becomes.
-    pub(super) next: Lsn,
-    /// The last record that was sealed, and its hash.
-    pub(super) last_sealed: Lsn,
-    pub(super) previous: RecordHash,
-    pub(super) durable: Lsn,
-    pub(super) durable_timestamp: Timestamp,
-    /// In LSN order.
-    pub(super) waiters: VecDeque<(Lsn, Waiter<W>)>,
-
-    pub(super) relaxed_due: bool,
-    pub(super) mark_due: bool,
-    pub(super) last_was_mark: bool,
-    pub(super) closing: bool,
-    /// Whether the writer task has ended.
-    pub(super) closed: bool,
-    pub(super) poisoned: Option<String>,
-    pub(super) stats: WalStats,
-}
-
 impl<E: Env, W> Clone for Wal<E, W> {
     fn clone(&self) -> Self {
         Self(Rc::clone(&self.0))
@@ -156,6 +112,9 @@ impl<E: Env, W> Clone for Wal<E, W> {
 impl<E: Env, W: Settle + 'static> Wal<E, W> {
     /// Goes on where a log ended: takes a fresh segment into use and starts the writer task.
     ///
+    /// On a full disk there is no such segment yet: the log takes no commit before there is one, and
+    /// [`Wal::take_shortage`] says so.
+    ///
     /// `durable_timestamp` is the newest timestamp in the log so far.
     pub(crate) async fn start(
         env: &E,
@@ -164,31 +123,7 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
         end: LogEnd<E>,
         durable_timestamp: Timestamp,
     ) -> Result<Self> {
-        let state = State {
-            segments: end.segments,
-            position: 0,
-            end: 0,
-            reserved: 0,
-            spare: None,
-            preparing: false,
-            demanded: false,
-            prepare_error: None,
-            filling: Group::default(),
-            in_flight: None,
-            next: end.last.next(),
-            last_sealed: end.last,
-            previous: end.last_hash,
-            durable: end.last,
-            durable_timestamp,
-            waiters: VecDeque::new(),
-            relaxed_due: false,
-            mark_due: false,
-            last_was_mark: true,
-            closing: false,
-            closed: false,
-            poisoned: None,
-            stats: WalStats::default(),
-        };
+        let state = State::new(end, durable_timestamp);
         let wal = Self(Rc::new(Inner {
             env: env.clone(),
             shard,
@@ -202,8 +137,11 @@ impl<E: Env, W: Settle + 'static> Wal<E, W> {
             relaxed_timer_armed: Cell::new(false),
             mark_timer_armed: Cell::new(false),
         }));
-        let spare = wal.prepare(config.segment_bytes_first).await?;
-        wal.activate(spare, 0).await?;
+        match wal.prepare(config.segment_bytes_first).await {
+            Ok(spare) => wal.activate(spare, 0).await?,
+            Err(error) if error.is_no_space() => wal.note_shortage(error),
+            Err(error) => return Err(error),
+        }
         wal.start_writer();
         Ok(wal)
     }

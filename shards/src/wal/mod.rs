@@ -27,7 +27,7 @@ mod record;
 mod room;
 mod segment;
 mod segments;
-mod todo;
+mod state;
 mod writer;
 
 pub use commit::Ops;

@@ -136,7 +136,9 @@ impl<E: Env> Segments<E> {
             .windows(2)
             .find(|w| w[0].header.segment == w[1].header.segment)
         {
-            let what = format!("segment {} exists twice", pair[1].header.segment);
+            // Either may hold a header that went astray: both are named.
+            let (id, other) = (pair[1].header.segment, pair[0].file.path().display());
+            let what = format!("segment {id} exists twice, also as {other}");
             return Err(Error::corruption(owner.shard, pair[1].file.path(), 0, what));
         }
         if let Some(newest) = live.last() {

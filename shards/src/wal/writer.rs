@@ -14,7 +14,7 @@ use lightning_io::{BLOCK_BYTES, Env, File, TaskClass, catch_panic, to_u64};
 use super::group::Group;
 use super::log::{Settle, Wal};
 use super::record::{RecordHeader, RecordKind, record_bytes};
-use super::todo::Todo;
+use super::state::Todo;
 
 impl<E: Env, W: Settle + 'static> Wal<E, W> {
     /// Starts the writer task.

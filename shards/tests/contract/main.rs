@@ -10,4 +10,6 @@ mod misreads;
 mod panics;
 mod peers;
 mod site;
+mod space;
 mod syncs;
+mod unwritable;

@@ -141,6 +141,12 @@ impl Running {
         self.client.write(ops, how).await
     }
 
+    pub(crate) async fn delete(&self, key: &str) -> Result<()> {
+        let mut ops = Ops::default();
+        ops.delete(KeyspaceId::DEFAULT, key.as_bytes())?;
+        self.client.write(ops, Durability::Sync).await
+    }
+
     pub(crate) async fn get(&self, key: &str) -> Result<Option<Vec<u8>>> {
         let value = self.client.get(KeyspaceId::DEFAULT, key.as_bytes()).await?;
         Ok(value.map(|value| value.to_vec()))

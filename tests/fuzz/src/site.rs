@@ -42,6 +42,7 @@ fn shard_config(compression: Compression) -> ShardConfig {
         segment_bytes_max: 48 << 10,
         relaxed_interval: Duration::from_millis(5),
         mark_interval: Duration::from_millis(1),
+        reserve_bytes: 0,
     }
 }
 

@@ -10,9 +10,10 @@
 //! 3. Every key is read again by itself, and in one of two cases everything is verified.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
-use lightning_io::to_u64;
+use lightning_io::{Env, to_u64};
 use lightning_shards::{Corruption, Error};
 
 use crate::keys::{KEYSPACE, KeyId};
@@ -197,6 +198,57 @@ impl Caller {
                 return self.scene.violate(step, what);
             }
         }
+    }
+
+    /// Verifies while nothing else is under way: the number of entries is known then.
+    pub(crate) async fn verify_at_rest(&self, step: &str) {
+        /// The verifier flushes first and counts what is in the tree; a flush that failed is tried
+        /// again, and then everything is.
+        const ATTEMPTS_MAX: usize = 4;
+        const ATTEMPT_INTERVAL: Duration = Duration::from_millis(300);
+        for attempt in 1..=ATTEMPTS_MAX {
+            match self.count_entries(step).await {
+                Some(what) if attempt == ATTEMPTS_MAX => self.scene.violate(step, what),
+                Some(_) => self.env.sleep(ATTEMPT_INTERVAL).await,
+                None => return,
+            }
+        }
+    }
+
+    /// Verifies, and says which shard does not hold as many entries as it should.
+    async fn count_entries(&self, step: &str) -> Option<String> {
+        // A write whose caller has left may still wait for its turn.
+        let shards = 0..usize::from(self.router().shards());
+        let settled_before: Vec<bool> = shards
+            .map(|shard| self.scene.model.borrow().is_settled(shard))
+            .collect();
+        let reports = match self.database.client.verify().await {
+            Ok(reports) => reports,
+            Err(error) => {
+                self.scene.note_error(step, error);
+                return None;
+            }
+        };
+        self.scene.figures.borrow_mut().verifies += 1;
+        let stats = self.database.client.stats().await.ok()?;
+        let mut wrong = None;
+        for (shard, report) in reports.iter().enumerate() {
+            for damage in &report.damages {
+                let error = Error::Corruption(Box::new(damage.clone()));
+                self.scene.note_error(step, error);
+            }
+            let model = self.scene.model.borrow();
+            let settled = settled_before[shard] && model.is_settled(shard);
+            let known = settled && !model.has_doubts(shard) && !stats[shard].flush_blocked;
+            let live = model.live_count(shard);
+            if report.damages.is_empty() && known && report.entries != live {
+                let entries = report.entries;
+                wrong = Some(format!(
+                    "shard {shard} holds {entries} entries, expected {live}"
+                ));
+            }
+        }
+        wrong
     }
 
     /// Checks everything while nothing else is under way.

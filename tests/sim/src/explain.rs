@@ -13,7 +13,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use lightning_io::sim::{Damage, Fault, World};
-use lightning_io::{IoError, IoErrorKind, IoOp};
+use lightning_io::{BLOCK_BYTES, IoError, IoErrorKind, IoOp, to_u64, to_usize};
 use lightning_shards::{Corruption, Error};
 
 use crate::database::ROOT;
@@ -24,6 +24,8 @@ pub(crate) struct Evidence {
     fired: BTreeMap<Fault, u64>,
     /// Every damage that was live when this world began, or that struck in it.
     damage: Vec<Entry>,
+    /// How long each damaged file of a log is.
+    log_bytes: BTreeMap<PathBuf, u64>,
 }
 
 /// The ledger of a world when it begins.
@@ -119,11 +121,18 @@ impl Evidence {
             fresh: index >= inherited.len(),
         };
         let damage = world.damage().into_iter().enumerate().map(entry);
+        let damage: Vec<Entry> = damage
+            .filter(|entry| inherited.live.get(entry.index).is_none_or(|&live| live))
+            .collect();
+        let logs = damage.iter().filter(|entry| is_log(&entry.path));
+        let log_bytes = logs.filter_map(|entry| {
+            let bytes = world.read_file(&entry.path)?;
+            Some((entry.path.clone(), to_u64(bytes.len())))
+        });
         Self {
             fired: world.faults_fired().into_iter().collect(),
-            damage: damage
-                .filter(|entry| inherited.live.get(entry.index).is_none_or(|&live| live))
-                .collect(),
+            log_bytes: log_bytes.collect(),
+            damage,
         }
     }
 
@@ -198,9 +207,11 @@ impl Evidence {
 
     /// The name of a file or directory may be lost: a directory above it was not really synced.
     fn explains_absence(&self, path: &Path) -> bool {
+        let root = path == Path::new(ROOT);
         path.ancestors().skip(1).any(|above| self.has_lied(above))
-            || (path == Path::new(ROOT)
-                && self.any(|entry| spoils(entry) && entry.path.parent() == Some(path)))
+            // What makes a directory a database is a file in it.
+            || (root && self.has_lied(path))
+            || (root && self.any(|entry| spoils(entry) && entry.path.parent() == Some(path)))
     }
 
     fn explains_corruption(&self, corruption: &Corruption) -> bool {
@@ -236,10 +247,35 @@ impl Evidence {
         })
     }
 
+    /// The most records that a segment hides because both copies of its header are damaged, one of
+    /// them since the ledger had `since` entries: records are whole blocks between the two.
+    fn records_hidden(&self, file: &Path, bytes: u64, since: usize) -> usize {
+        let block = to_u64(BLOCK_BYTES);
+        let struck = |at: u64| {
+            let damage = self.damage.iter().filter(move |entry| {
+                LASTING.contains(&entry.fault)
+                    && entry.path == file
+                    && entry.offset < at + block
+                    && entry.offset + entry.len > at
+            });
+            damage.map(|entry| entry.index).max()
+        };
+        match (struck(0), struck(bytes.saturating_sub(block))) {
+            (Some(first), Some(second)) if first.max(second) >= since => {
+                to_usize(bytes / block).saturating_sub(2)
+            }
+            _ => 0,
+        }
+    }
+
     /// How many records of a shard's log may have been damaged since the ledger had `since`
-    /// entries: a damage is inside one record, but for a write that landed on others.
+    /// entries: a damage is inside one record, but for a write that landed on others, and for one
+    /// that hides a segment.
     pub(crate) fn log_records_damaged(&self, shard: usize, since: usize) -> usize {
         let directory = directory(shard);
+        let logs = self.log_bytes.iter();
+        let here = logs.filter(|(file, _)| file.starts_with(&directory));
+        let hidden = here.map(|(file, &bytes)| self.records_hidden(file, bytes, since));
         let inside = |entry: &&Entry| {
             LASTING.contains(&entry.fault)
                 && entry.index >= since
@@ -247,14 +283,13 @@ impl Evidence {
                 && is_log(&entry.path)
         };
         let records = |entry: &Entry| match entry.fault {
-            Fault::MisdirectedWrite | Fault::StickyMisdirectedRead => lightning_io::to_usize(
-                entry
-                    .len
-                    .div_ceil(lightning_io::to_u64(lightning_io::BLOCK_BYTES)),
-            ),
+            Fault::MisdirectedWrite | Fault::StickyMisdirectedRead => {
+                to_usize(entry.len.div_ceil(to_u64(BLOCK_BYTES)))
+            }
             _ => 1,
         };
-        self.damage.iter().filter(inside).map(records).sum()
+        let damaged = self.damage.iter().filter(inside).map(records);
+        hidden.chain(damaged).sum()
     }
 }
 

@@ -58,18 +58,17 @@ fn usual_ppm(fault: Fault) -> u32 {
         // At every operation.
         Fault::BitRot | Fault::ShardStall | Fault::LatencySpike => 3_000,
         // At every write.
-        Fault::MisdirectedWrite
-        | Fault::PhantomWrite
-        | Fault::ShortWrite
-        | Fault::DurableWriteError => 6_000,
+        Fault::MisdirectedWrite | Fault::PhantomWrite | Fault::ShortWrite => 6_000,
         // At every read, and most are answered by the cache.
         Fault::ReadError
         | Fault::StickyReadError
         | Fault::ShortRead
         | Fault::MisdirectedRead
         | Fault::StickyMisdirectedRead => 8_000,
+        // At every write to the log or a superblock.
+        Fault::DurableWriteError => 9_000,
         // At every sync, and at every look at the wall clock.
-        Fault::SyncError | Fault::LyingSync | Fault::ClockJump => 18_000,
+        Fault::SyncError | Fault::LyingSync | Fault::ClockJump => 25_000,
         // At every operation that makes a file longer.
         Fault::NoSpace => 20_000,
         // At every read of a place that held something else before.

@@ -13,6 +13,7 @@ mod check;
 mod database;
 mod explain;
 pub mod faults;
+pub mod figures;
 mod keys;
 mod life;
 mod model;

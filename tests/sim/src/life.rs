@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lightning_io::sim::{CrashPoint, CrashReport, Fault, Image, Rng, World};
-use lightning_io::{IoOp, to_u64};
+use lightning_io::sim::{CrashPoint, CrashReport, Fault, Image, Pending, Rng, World};
+use lightning_io::{BLOCK_BYTES, IoOp, to_u64};
 use lightning_shards::{Error, OpenMode};
 
 use crate::database::{Opening, Site};
@@ -25,6 +25,7 @@ use crate::panics;
 use crate::plan::{Options, Plan, Purpose, log_uniform};
 use crate::report::{Figures, Hazard, Violation};
 use crate::session::{Aim, Ended, Session};
+use crate::sweep::is_sound;
 use crate::workload::{Phase, Scene};
 
 /// How much later than promised a relaxed write may reach the disk: records ahead of it and slow
@@ -242,8 +243,9 @@ impl Life {
         }
         self.depth = 0;
         if power_fails {
-            self.try_other_crashes(&world)?;
-            self.crash(world);
+            let disk = world.shutdown();
+            self.try_other_crashes(&disk)?;
+            self.crash(disk);
         } else {
             self.image = Some(world.shutdown());
             self.after_crash = false;
@@ -261,9 +263,9 @@ impl Life {
     }
 
     /// The power fails; what the disk holds then is the next image.
-    fn crash(&mut self, world: World) {
-        let image = world.crash();
-        self.count_crash(&image.last_crash());
+    fn crash(&mut self, mut image: Image) {
+        let report = image.crash(&mut self.course, &self.plan.crash);
+        self.count_crash(&report);
         self.after_crash = true;
         self.image = Some(image);
     }
@@ -301,10 +303,15 @@ impl Life {
         } else {
             OpenMode::OpenOrCreate
         };
+        let mut config = Plan::shard_config(&mut self.course);
+        if self.course.below(8) > 0 {
+            // Another one needs space at the opening, and there would be no shortage later.
+            config.reserve_bytes = self.plan.reserve_bytes;
+        }
         Opening {
             mode,
             name_shards: !self.exists || self.course.coin(),
-            config: Plan::shard_config(&mut self.course),
+            config,
         }
     }
 
@@ -342,6 +349,7 @@ impl Life {
         let interval = opening.config.relaxed_interval;
         let session = Session {
             scene: Rc::clone(&scene),
+            world,
             site: Site::new(world, self.plan.shards, self.plan.slots),
             opening,
             aim,
@@ -451,16 +459,14 @@ impl Life {
 
     /// The power could have left something else of the same disk: a few other crashes of the moment
     /// are recovered from and checked on the side.
-    fn try_other_crashes(&mut self, world: &World) -> Step {
+    fn try_other_crashes(&mut self, disk: &Image) -> Step {
         if !self.exists {
             return Ok(());
         }
-        let disk = world.image();
         // Where nothing is pending, every crash leaves the same.
         let count = match disk.pending_count() {
             0 => 0,
-            1 => self.course.below(2),
-            _ => self.course.below(4),
+            _ => 1 + self.course.below(4),
         };
         for _ in 0..count {
             let mut image = disk.clone();
@@ -519,16 +525,10 @@ impl Life {
     /// Crashes while it recovers, up to three times in a row; the last image is lived on with.
     fn crash_while_recovering(&mut self, image: Image) -> Step {
         self.image = Some(image);
-        let depth = 1 + self.course.below(3);
+        let depth = self.course.pick(&[1, 3, 3, 3]);
         for _ in 0..depth {
             let world = self.world(false);
-            let ios = 1 + self.course.below(self.last_ios.min(400));
-            let ios = if self.course.coin() {
-                ios
-            } else {
-                log_uniform(&mut self.course, 6)
-            };
-            let point = CrashPoint::AfterIos(ios);
+            let point = self.point_in_recovery();
             let (ended, scene) = self.run_world(&world, Aim::Check, Some(point), false)?;
             let evidence = self.settle(&world, &scene)?;
             if let Ended::NotOpened(error) = &ended {
@@ -539,9 +539,21 @@ impl Life {
                 _ => 0,
             };
             self.note_depth();
-            self.crash(world);
+            self.crash(world.shutdown());
         }
         Ok(())
+    }
+
+    /// Mostly anywhere, sometimes where there is something that the power can take.
+    fn point_in_recovery(&mut self) -> CrashPoint {
+        let rng = &mut self.course;
+        match rng.below(8) {
+            0..3 => CrashPoint::AfterIos(1 + rng.below(self.last_ios.min(400))),
+            3..5 => CrashPoint::AfterIos(log_uniform(rng, 6)),
+            5 => CrashPoint::AfterPending(Pending::Length, 1 + rng.below(4)),
+            6 => CrashPoint::DuringWrite(rng.below(16)),
+            _ => CrashPoint::AfterPending(Pending::Write, 1 + rng.below(8)),
+        }
     }
 
     fn note_depth(&self) {
@@ -566,10 +578,12 @@ impl Life {
             let (Some(number), Some(parent)) = (number, path.parent()) else {
                 continue;
             };
-            let bytes = image.read_file(&path).unwrap_or_default();
-            let id = bytes
-                .get(SEGMENT_ID_AT..)
-                .and_then(|bytes| bytes.first_chunk::<8>());
+            // What a crash tore has no number.
+            let header = image.read_range(&path, 0, BLOCK_BYTES).unwrap_or_default();
+            let header = Some(header).filter(|header| is_sound(header, SEGMENT_MAGIC));
+            let id = header
+                .as_deref()
+                .and_then(|header| header[SEGMENT_ID_AT..].first_chunk::<8>());
             let entry = used.entry(parent.to_path_buf()).or_default();
             entry.0 = entry.0.max(number);
             entry.1 = entry.1.max(id.map_or(0, |id| u64::from_le_bytes(*id)));
@@ -582,5 +596,6 @@ impl Life {
     }
 }
 
-/// Where a segment's header has its number; see the log's format.
+/// What a segment's header begins with, and where it has its number; see the log's format.
+const SEGMENT_MAGIC: [u8; 8] = *b"LDBWALSG";
 const SEGMENT_ID_AT: usize = 40;

@@ -1,20 +1,34 @@
-//! Runs seeds and reports: a line for each that violates, then the figures of all.
+//! Runs seeds and reports: a line for each that violates, then the figures of all. Or prints the
+//! table of the project's figures.
 //!
-//! Exit status 0 when nothing was violated, 1 when something was, 2 when the command line is wrong.
+//! Exit status 0 when nothing was violated and every fault strikes often enough, 1 when not, 2 when
+//! the command line is wrong.
 
 #![forbid(unsafe_code)]
+#![expect(
+    clippy::disallowed_types,
+    reason = "a long run says every few seconds how far it is"
+)]
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use lightning_io::planted::BUILT_IN;
-use lightning_sim::args::{Args, USAGE, parse};
+use lightning_sim::args::{Args, Request, USAGE, parse};
 use lightning_sim::faults::LEFT_OUT;
-use lightning_sim::report::Figures;
+use lightning_sim::figures::{Settings, measure, run_seeds};
+use lightning_sim::report::{FIRED_PERCENT_MIN, Figures, Violation};
 use lightning_sim::{Options, planted, run, shrink};
 
 /// Events of a failing run that `--trace` prints.
 const TRACE_EVENTS: usize = 400;
+
+/// Seeds that run before their violations are printed.
+const PORTION: u64 = 256;
+
+/// How often a long run says how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     let (mut out, mut err) = (io::stdout().lock(), io::stderr().lock());
@@ -34,10 +48,33 @@ fn command(
     err: &mut impl Write,
 ) -> io::Result<ExitCode> {
     match parse(args) {
-        Ok(Some(args)) => simulate(&args, out),
-        Ok(None) => writeln!(out, "{USAGE}").map(|()| ExitCode::SUCCESS),
+        Ok(Request::Seeds(args)) => simulate(&args, out, err),
+        Ok(Request::Figures(settings)) => figures(&settings, out, err),
+        Ok(Request::Help) => writeln!(out, "{USAGE}").map(|()| ExitCode::SUCCESS),
         Err(what) => writeln!(err, "lightning-sim: {what}\n{USAGE}").map(|()| ExitCode::from(2)),
     }
+}
+
+fn status(is_good: bool) -> ExitCode {
+    if is_good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Prints the figures of the project; see [`lightning_sim::figures`].
+fn figures(
+    settings: &Settings,
+    out: &mut impl Write,
+    err: &mut impl Write,
+) -> io::Result<ExitCode> {
+    let table = measure(settings, &mut |text| {
+        // Nobody may be there to read how far it is.
+        drop(writeln!(err, "lightning-sim: {text}"));
+    });
+    write!(out, "{table}")?;
+    Ok(status(table.is_proof()))
 }
 
 /// Looks for planted bugs; see [`lightning_sim::planted`].
@@ -45,53 +82,35 @@ fn hunt(names: &[String], out: &mut impl Write, err: &mut impl Write) -> io::Res
     match planted::hunt(names) {
         Ok(report) => {
             write!(out, "{report}")?;
-            Ok(if report.is_proof() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            })
+            Ok(status(report.is_proof()))
         }
         Err(what) => writeln!(err, "lightning-sim: {what}").map(|()| ExitCode::from(2)),
     }
 }
 
-fn simulate(args: &Args, out: &mut impl Write) -> io::Result<ExitCode> {
+fn simulate(args: &Args, out: &mut impl Write, err: &mut impl Write) -> io::Result<ExitCode> {
     let options = Options {
         faults: args.faults.clone(),
-        trace_last: if args.trace { TRACE_EVENTS } else { 0 },
         ..Options::default()
     };
     if let Some(name) = BUILT_IN {
         writeln!(out, "planted bug: {name}")?;
     }
-    let (mut figures, mut violations) = (Figures::default(), 0_u64);
-    for seed in args.seeds.clone() {
-        let outcome = run(seed, &options);
-        figures += &outcome.figures;
-        let Some(violation) = outcome.violation else {
-            continue;
-        };
-        violations += 1;
-        writeln!(out, "VIOLATION {violation}")?;
-        if args.trace {
-            writeln!(out, "{}", outcome.trace)?;
+    let (mut figures, mut violations) = (Figures::default(), 0);
+    let (mut told, mut next) = (Instant::now(), args.seeds.start);
+    while next < args.seeds.end {
+        let portion = next..args.seeds.end.min(next.saturating_add(PORTION));
+        next = portion.end;
+        let (more, found) = run_seeds(&portion, &options, args.jobs);
+        figures += &more;
+        violations += found.len();
+        for violation in &found {
+            tell(violation, args, &options, out)?;
         }
-        if args.shrink
-            && let Some(small) = shrink(seed, &options)
-        {
-            let bounds = &small.options;
-            writeln!(
-                out,
-                "  smallest of {} runs: shards <= {}, clients <= {}, operations <= {}, \
-                 generations <= {}, faults {:?}: {}",
-                small.attempts,
-                bounds.shards_max,
-                bounds.clients_max,
-                bounds.operations_max,
-                bounds.generations_max,
-                bounds.faults.iter().collect::<Vec<_>>(),
-                small.violation
-            )?;
+        if told.elapsed() >= PROGRESS_INTERVAL {
+            told = Instant::now();
+            let done = next - args.seeds.start;
+            writeln!(err, "lightning-sim: {done} seeds, {violations} violations")?;
         }
     }
     let seeds = &args.seeds;
@@ -104,9 +123,38 @@ fn simulate(args: &Args, out: &mut impl Write) -> io::Result<ExitCode> {
     for (fault, why) in LEFT_OUT {
         writeln!(out, "  not part of --faults all: {fault:?}, {why}")?;
     }
-    Ok(if violations == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    let mut idle = 0;
+    for (hazard, met) in figures.idle() {
+        idle += 1;
+        let percent = met.percent();
+        writeln!(
+            out,
+            "IDLE {hazard}: it strikes in {percent} % of the seeds that have it, \
+             {FIRED_PERCENT_MIN} % are required"
+        )?;
+    }
+    Ok(status(violations == 0 && idle == 0))
+}
+
+/// Prints a violation, and what was asked for with it.
+fn tell(
+    violation: &Violation,
+    args: &Args,
+    options: &Options,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    writeln!(out, "VIOLATION {violation}")?;
+    if args.trace {
+        let traced = Options {
+            trace_last: TRACE_EVENTS,
+            ..options.clone()
+        };
+        writeln!(out, "{}", run(violation.seed, &traced).trace)?;
+    }
+    if args.shrink
+        && let Some(small) = shrink(violation.seed, options)
+    {
+        writeln!(out, "  {small}")?;
+    }
+    Ok(())
 }

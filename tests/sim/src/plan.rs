@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use lightning_io::sim::{CrashModel, CrashPoint, FaultConfig, Image, Rng, SimConfig, Space};
+use lightning_io::sim::{
+    CrashModel, CrashPoint, FaultConfig, Image, Pending, Rng, SimConfig, Space,
+};
 use lightning_io::to_usize;
 use lightning_shards::{Compression, ShardConfig};
 
@@ -62,7 +64,7 @@ impl Default for Options {
             shards_max: 8,
             clients_max: 6,
             operations_max: 90,
-            generations_max: 5,
+            generations_max: 6,
             faults: FaultSet::none(),
             rate_percent: 100,
             strikes_max: u64::MAX,
@@ -113,6 +115,8 @@ pub(crate) struct Plan {
     pub crash: CrashModel,
     /// What else goes wrong.
     pub swarm: Swarm,
+    /// What each shard holds back for a full disk, most times that the database is opened.
+    pub reserve_bytes: u64,
     io_latency: Duration,
 }
 
@@ -157,7 +161,7 @@ impl Plan {
             slots: rng.pick(&[2, 8, 64, 64, 1024]),
             keys,
             habits,
-            generations: (2 + rng.index(4)).min(options.generations_max),
+            generations: (3 + rng.index(4)).min(options.generations_max),
             clients: (1 + rng.index(6)).min(options.clients_max),
             operations: (10 + rng.below(80)).min(options.operations_max),
             crash,
@@ -167,6 +171,7 @@ impl Plan {
                 Duration::from_micros(40),
                 Duration::from_millis(2),
             ]),
+            reserve_bytes: draw_reserve_bytes(rng),
         }
     }
 
@@ -189,6 +194,7 @@ impl Plan {
             mark_interval: rng.pick(&[Duration::from_micros(100), Duration::from_millis(10)]),
             compression: Compression::None,
             runs: 0,
+            reserve_bytes: draw_reserve_bytes(rng),
         };
         config.compression = rng.pick(&[
             Compression::None,
@@ -246,18 +252,33 @@ impl Plan {
 
     /// Draws where a life ends; `None` is when its work is done.
     pub(crate) fn crash_point(rng: &mut Rng) -> Option<CrashPoint> {
-        match rng.below(10) {
+        match rng.below(18) {
             0..2 => Some(CrashPoint::AfterIos(log_uniform(rng, 12))),
-            2..4 => Some(CrashPoint::DuringWrite(rng.below(600))),
-            4..6 => Some(CrashPoint::AfterPending(log_uniform(rng, 7))),
-            6 => Some(CrashPoint::AfterPolls(log_uniform(rng, 15))),
-            7 => {
+            2..6 => Some(CrashPoint::DuringWrite(log_uniform(rng, 8))),
+            6..10 => Some(CrashPoint::AfterPending(
+                Pending::Write,
+                log_uniform(rng, 5),
+            )),
+            10..13 => Some(CrashPoint::AfterPending(
+                Pending::Length,
+                log_uniform(rng, 3),
+            )),
+            13 => Some(CrashPoint::AfterPending(
+                Pending::Entry,
+                log_uniform(rng, 5),
+            )),
+            14 => Some(CrashPoint::AfterPolls(log_uniform(rng, 15))),
+            15 => {
                 let micros = log_uniform(rng, 18);
                 Some(CrashPoint::AtTime(Duration::from_micros(micros)))
             }
             _ => None,
         }
     }
+}
+
+fn draw_reserve_bytes(rng: &mut Rng) -> u64 {
+    lightning_io::to_u64(rng.pick(&[0, 64 * KIB, 64 * KIB, 256 * KIB, 2_048 * KIB]))
 }
 
 /// Space comes back after up to two seconds: some writes come before, and some after.

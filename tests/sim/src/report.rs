@@ -6,7 +6,7 @@ use std::ops::AddAssign;
 
 use lightning_io::sim::Fault;
 
-use crate::faults::number_of;
+use crate::faults::{FaultSet, number_of};
 
 /// Something that must never happen, and did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +60,23 @@ pub enum Hazard {
     Fault(Fault),
 }
 
+impl Hazard {
+    /// Everything that can go wrong where all faults are asked for.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let always = [
+            Self::TornWrite,
+            Self::LostWrite,
+            Self::LostLength,
+            Self::LostEntry,
+            Self::NestedCrash,
+            Self::DroppedFuture,
+        ];
+        let faults = FaultSet::all();
+        let faults: Vec<Self> = faults.iter().map(Self::Fault).collect();
+        always.into_iter().chain(faults)
+    }
+}
+
 impl fmt::Display for Hazard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {
@@ -96,6 +113,11 @@ impl Activation {
     /// The percentage of runs with it in which it struck.
     pub fn percent(&self) -> u64 {
         self.fired * 100 / self.enabled.max(1)
+    }
+
+    /// Whether many runs had it, and it struck in enough of them.
+    pub fn is_enough(&self) -> bool {
+        self.enabled >= ENABLED_MIN && self.percent() >= FIRED_PERCENT_MIN
     }
 
     /// A knob that hardly ever strikes tests nothing.
@@ -214,8 +236,14 @@ figures! {
     contained: "keys readable beside them",
     /// Lives in which a shard failed, that were checked to take no more writes.
     poisoned: "shards that failed, checked",
+    /// Times that a shard found no space.
+    shortages: "shortages of space",
+    /// Deletions that a shard took after it had given up its reserve.
+    reserve_deletes: "deletions taken from a reserve",
     /// Lives on a full disk that took writes again once it was not.
     space_returned: "full disks that took writes again",
+    /// Of these, those filled until puts were refused, that took a deletion then.
+    filled_again: "of these, filled again, took a deletion",
     /// Checks of everything stored.
     verifies: "verifications",
     /// Memtables flushed.

@@ -280,15 +280,18 @@ impl Caller {
         }
     }
 
-    /// Puts one small value, to be durable when it is answered.
-    pub(crate) async fn put_key(&self, key: KeyId) -> Result<(), Error> {
+    /// Writes a value of a length, or deletes, to be durable when it is answered.
+    pub(crate) async fn write_key(&self, key: KeyId, len: Option<usize>) -> Result<(), Error> {
         let number = self.scene.next_write.get();
         self.scene.next_write.set(number + 1);
-        let value = Value::new(number, 0, 100);
-        let mut ops = Ops::default();
-        ops.put(KEYSPACE, self.scene.keys.bytes(key), &value.to_bytes())?;
+        let value = len.map(|len| Value::new(number, 0, len));
+        let (mut ops, bytes) = (Ops::default(), self.scene.keys.bytes(key));
+        match value {
+            Some(value) => ops.put(KEYSPACE, bytes, &value.to_bytes())?,
+            None => ops.delete(KEYSPACE, bytes)?,
+        }
         let shard = self.scene.keys.shard(self.router(), key);
-        let parts = BTreeMap::from([(shard, vec![(key, Some(value))])]);
+        let parts = BTreeMap::from([(shard, vec![(key, value)])]);
         let durability = Durability::Sync;
         let pending = PendingWrite { parts, durability };
         let written = self.database.client.write(ops, durability);
@@ -590,57 +593,6 @@ impl Caller {
             Some(Err(error)) => self.scene.note_error(step, error),
             None => {}
         }
-    }
-
-    /// Verifies while nothing else is under way: the number of entries is known then.
-    pub(crate) async fn verify_at_rest(&self, step: &str) {
-        /// The verifier flushes first and counts what is in the tree; a flush that failed is tried
-        /// again, and then everything is.
-        const ATTEMPTS_MAX: usize = 4;
-        const ATTEMPT_INTERVAL: Duration = Duration::from_millis(300);
-        for attempt in 1..=ATTEMPTS_MAX {
-            match self.count_entries(step).await {
-                Some(what) if attempt == ATTEMPTS_MAX => self.scene.violate(step, what),
-                Some(_) => self.env.sleep(ATTEMPT_INTERVAL).await,
-                None => return,
-            }
-        }
-    }
-
-    /// Verifies, and says which shard does not hold as many entries as it should.
-    async fn count_entries(&self, step: &str) -> Option<String> {
-        // A write whose caller has left may still wait for its turn.
-        let shards = 0..usize::from(self.router().shards());
-        let settled_before: Vec<bool> = shards
-            .map(|shard| self.scene.model.borrow().is_settled(shard))
-            .collect();
-        let reports = match self.database.client.verify().await {
-            Ok(reports) => reports,
-            Err(error) => {
-                self.scene.note_error(step, error);
-                return None;
-            }
-        };
-        self.scene.figures.borrow_mut().verifies += 1;
-        let stats = self.database.client.stats().await.ok()?;
-        let mut wrong = None;
-        for (shard, report) in reports.iter().enumerate() {
-            for damage in &report.damages {
-                let error = Error::Corruption(Box::new(damage.clone()));
-                self.scene.note_error(step, error);
-            }
-            let model = self.scene.model.borrow();
-            let settled = settled_before[shard] && model.is_settled(shard);
-            let known = settled && !model.has_doubts(shard) && !stats[shard].flush_blocked;
-            let live = model.live_count(shard);
-            if report.damages.is_empty() && known && report.entries != live {
-                let entries = report.entries;
-                wrong = Some(format!(
-                    "shard {shard} holds {entries} entries, expected {live}"
-                ));
-            }
-        }
-        wrong
     }
 
     async fn stats(&mut self, step: &str) {

@@ -4,13 +4,19 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::*;
-use crate::sim::{CrashModel, CrashPoint, Image, Rng};
+use crate::sim::{CrashModel, CrashPoint, CrashReport, Image, PPM, Rng};
 
 /// The image after a program, with all that is pending.
 fn image_after<F: Future<Output = ()>>(program: impl FnOnce(SimEnv) -> F) -> Image {
     let world = world(7);
     world.run(program(world.env(0))).unwrap();
     world.shutdown()
+}
+
+async fn create_unsynced(env: &SimEnv, path: &str) -> SimFile {
+    let path = Path::new(path);
+    let created = env.open(path, Access::ReadWrite, Creation::MustCreate);
+    created.await.unwrap()
 }
 
 /// Every outcome of many crashes of one image.
@@ -140,6 +146,73 @@ fn writes_of_one_block_are_taken_back_in_order() {
         image.crash(&mut Rng::new(1), &model);
         assert_eq!(blocks(image.read_file(Path::new("file"))), [expected]);
     }
+}
+
+#[test]
+fn what_shows_nowhere_is_not_counted_as_lost_or_torn() {
+    let image = image_after(async |env| {
+        let file = create(&env, "file", Access::ReadWrite).await;
+        file.write_at(0, page(1)).await.unwrap();
+        file.sync().await.unwrap();
+        file.write_at(0, page(1)).await.unwrap();
+        create_unsynced(&env, "other").await;
+        env.remove_file(Path::new("other")).await.unwrap();
+    });
+    let torn = CrashModel {
+        survival_ppm: Some(PPM),
+        torn_ppm: Some(PPM),
+    };
+    for model in [CrashModel::NOTHING_SURVIVES, torn] {
+        let mut image = image.clone();
+        let mut report = image.crash(&mut Rng::new(1), &model);
+        // What fills a tear shows where what was written would not.
+        assert_eq!(report.writes_kept + report.writes_torn, 1);
+        report.writes_kept = 0;
+        report.writes_torn = 0;
+        report.shards_cut = 0;
+        assert_eq!(report, CrashReport::default());
+    }
+}
+
+#[test]
+fn what_is_lost_or_torn_is_counted() {
+    let image = image_after(async |env| {
+        let file = create(&env, "file", Access::ReadWrite).await;
+        file.preallocate(2 * 4096).await.unwrap();
+        file.sync().await.unwrap();
+        file.write_at(0, page(1)).await.unwrap();
+        file.preallocate(4 * 4096).await.unwrap();
+        create_unsynced(&env, "other").await;
+    });
+    let crash = |model| image.clone().crash(&mut Rng::new(1), &model);
+    let lost = crash(CrashModel::NOTHING_SURVIVES);
+    assert_eq!(
+        (lost.writes_lost, lost.lengths_lost, lost.entries_lost),
+        (1, 1, 1)
+    );
+    let kept = crash(CrashModel::EVERYTHING_SURVIVES);
+    assert_eq!(
+        (kept.writes_lost, kept.lengths_lost, kept.entries_lost),
+        (0, 0, 0)
+    );
+    assert_eq!(kept.writes_kept, 1);
+    let torn = crash(CrashModel {
+        survival_ppm: Some(PPM),
+        torn_ppm: Some(PPM),
+    });
+    assert_eq!((torn.writes_torn, torn.writes_kept), (1, 0));
+}
+
+#[test]
+fn a_new_file_can_keep_its_name_and_lose_its_length() {
+    let image = image_after(async |env| {
+        let file = create_unsynced(&env, "file").await;
+        file.preallocate(4096).await.unwrap();
+    });
+    let seen = outcomes(&image, |image| {
+        image.read_file(Path::new("file")).map(|bytes| bytes.len())
+    });
+    assert_eq!(seen, BTreeSet::from([None, Some(0), Some(4096)]));
 }
 
 #[test]

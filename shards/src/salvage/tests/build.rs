@@ -50,6 +50,7 @@ pub(super) fn without_runs() -> ShardConfig {
         segment_bytes_max: 128 << 10,
         relaxed_interval: Duration::from_millis(1),
         mark_interval: MARK_INTERVAL,
+        reserve_bytes: 64 << 10,
     }
 }
 

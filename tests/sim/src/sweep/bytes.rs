@@ -6,14 +6,19 @@
 //! file), *repaired* (all content right, and the byte on disk right again, from a second copy), or
 //! *redundant* (all content right, nothing reported, and `layout` proves that the byte
 //! holds nothing that counts).
+//!
+//! A byte in a block that nothing reads when the database is undamaged cannot change what happens:
+//! the run would be the same one, step for step. Where the whole is swept, such changes are not run;
+//! they are *unread*, and the layout has to prove, as for all others, that the byte holds nothing
+//! that counts.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::AddAssign;
 use std::path::{Path, PathBuf};
 
-use lightning_io::sim::{Image, Rng};
-use lightning_io::{to_u64, to_usize};
+use lightning_io::sim::{BlocksRead, Image, Rng};
+use lightning_io::{BLOCK_BYTES, to_u64, to_usize};
 
 use super::judge::{Judged, judge};
 use super::layout::{Region, decode};
@@ -35,6 +40,8 @@ pub struct Classes {
     pub repaired: u64,
     /// Without effect on a byte that nobody needs.
     pub redundant: u64,
+    /// Of a byte that nobody needs, in a block that nobody reads.
+    pub unread: u64,
 }
 
 impl AddAssign<&Self> for Classes {
@@ -42,6 +49,7 @@ impl AddAssign<&Self> for Classes {
         self.detected += other.detected;
         self.repaired += other.repaired;
         self.redundant += other.redundant;
+        self.unread += other.unread;
     }
 }
 
@@ -101,6 +109,18 @@ impl ByteFigures {
         }
     }
 
+    /// Notes all changes of a range whose blocks are not read.
+    fn pass_over(&mut self, file: &Path, region: Region, range: &std::ops::Range<u64>) {
+        let cases = (range.end - range.start) * CHANGES;
+        self.cases += cases;
+        if region.is_live() {
+            let what = format!("{} {range:?} ({region:?}): nobody reads it", file.display());
+            return self.violate(what);
+        }
+        let classes = self.classes.entry((kind_of(file), region)).or_default();
+        classes.unread += cases;
+    }
+
     /// Sorts one case into its class.
     pub(super) fn sort(&mut self, case: &Case<'_>, judged: &Judged, keys: usize) {
         self.cases += 1;
@@ -139,11 +159,12 @@ impl fmt::Display for ByteFigures {
                 detected,
                 repaired,
                 redundant,
+                unread,
             } = classes;
             writeln!(
                 f,
                 "  {file:<11}{:<16} detected {detected:>9}  repaired {repaired:>7}  \
-                 redundant {redundant:>9}",
+                 redundant {redundant:>9}  unread {unread:>9}",
                 format!("{region:?}")
             )?;
         }
@@ -183,11 +204,7 @@ pub(super) struct Case<'a> {
 
 impl Case<'_> {
     fn kind(&self) -> &'static str {
-        let name = self.file.file_name().unwrap_or_default().to_string_lossy();
-        ["DATABASE", "superblock", "tree"]
-            .into_iter()
-            .find(|kind| *kind == name)
-            .unwrap_or("wal")
+        kind_of(self.file)
     }
 
     /// Whether the file has what was there before the damage; of what is there twice, anything but
@@ -197,6 +214,14 @@ impl Case<'_> {
         let holds = |bytes: &[u8]| now.as_deref() == Some(bytes);
         holds(self.was) || self.region.is_doubled() && !holds(self.is)
     }
+}
+
+fn kind_of(file: &Path) -> &'static str {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    ["DATABASE", "superblock", "tree", "reserve"]
+        .into_iter()
+        .find(|kind| *kind == name)
+        .unwrap_or("wal")
 }
 
 impl fmt::Display for Case<'_> {
@@ -263,6 +288,28 @@ fn strata(image: &Image) -> Result<Vec<Stratum>, String> {
     Ok(strata)
 }
 
+/// Takes out of the strata what lies in blocks that are not read, and notes it.
+fn take_unread(strata: &mut [Stratum], read: &BlocksRead, figures: &mut ByteFigures) {
+    let block = to_u64(BLOCK_BYTES);
+    for stratum in strata {
+        let blocks = read.get(&stratum.file);
+        let mut kept = Vec::new();
+        for range in std::mem::take(&mut stratum.ranges) {
+            for number in range.start / block..range.end.div_ceil(block) {
+                let start = range.start.max(number * block);
+                let piece = start..range.end.min((number + 1) * block);
+                if blocks.is_some_and(|blocks| blocks.contains(&number)) {
+                    kept.push(piece);
+                } else {
+                    stratum.bytes -= piece.end - piece.start;
+                    figures.pass_over(&stratum.file, stratum.region, &piece);
+                }
+            }
+        }
+        stratum.ranges = kept;
+    }
+}
+
 /// Gives every stratum the same number of cases, as far as it has them.
 fn spread(strata: &mut [Stratum], extent: Extent) {
     let Extent::Sampled(mut left) = extent else {
@@ -303,6 +350,15 @@ fn sweep_sample(
 ) -> Result<ByteFigures, String> {
     let sample = Sample::build(seed, ending)?;
     let mut strata = strata(&sample.image)?;
+    let bytes = strata.iter().map(|stratum| stratum.bytes).sum();
+    let sound = judge(seed, sample.image.clone(), &sample.rows);
+    if sound.violation.is_some() || !sound.reports.is_empty() {
+        return Err(format!("the undamaged database: {sound:?}"));
+    }
+    let mut passed_over = ByteFigures::default();
+    if matches!(extent, Extent::Whole) {
+        take_unread(&mut strata, &sound.blocks_read, &mut passed_over);
+    }
     spread(&mut strata, extent);
     // The number of the first case behind each stratum.
     let ends: Vec<u64> = strata
@@ -312,10 +368,6 @@ fn sweep_sample(
             Some(*sum)
         })
         .collect();
-    let sound = judge(seed, sample.image.clone(), &sample.rows);
-    if sound.violation.is_some() || !sound.reports.is_empty() {
-        return Err(format!("the undamaged database: {sound:?}"));
-    }
     let count = ends.last().copied().unwrap_or(0);
     let run = |image: &mut Image, number: u64, figures: &mut ByteFigures| {
         let at = ends.partition_point(|end| *end <= number);
@@ -347,7 +399,8 @@ fn sweep_sample(
         figures.sort(&case, &judged, sample.rows.len());
     };
     let mut figures: ByteFigures = jobs::run(jobs, count, || sample.image.clone(), run);
-    figures.bytes = strata.iter().map(|stratum| stratum.bytes).sum();
     debug_assert!(to_usize(figures.cases) <= to_usize(count));
+    figures += &passed_over;
+    figures.bytes = bytes;
     Ok(figures)
 }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use std::ops::Bound::Unbounded;
 
-use lightning_io::sim::{Image, SimConfig, World};
+use lightning_io::sim::{BlocksRead, Image, SimConfig, World};
 use lightning_shards::{Error, OpenMode, VerifyReport};
 
 use super::sample::{Rows, SHARDS, SLOTS, opening, unasked_model};
@@ -28,6 +28,8 @@ pub(crate) struct Judged {
     pub readable: usize,
     /// The disk afterwards.
     pub image: Image,
+    /// What was read of it.
+    pub blocks_read: BlocksRead,
 }
 
 impl Judged {
@@ -45,6 +47,7 @@ pub(crate) fn judge(seed: u64, image: Image, rows: &Rows) -> Judged {
         ..SimConfig::default()
     };
     let world = World::with_image(seed, config, image);
+    world.note_blocks_read();
     let mut reading = Reading {
         rows,
         reports: Vec::new(),
@@ -65,6 +68,7 @@ pub(crate) fn judge(seed: u64, image: Image, rows: &Rows) -> Judged {
         reports: reading.reports,
         opened: reading.opened,
         readable: reading.readable,
+        blocks_read: world.blocks_read(),
         image: world.shutdown(),
     }
 }

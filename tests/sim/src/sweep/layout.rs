@@ -11,6 +11,7 @@
 //!   done;
 //! * segments that end at or below the checkpoint, and files that were never taken into use;
 //! * what lies behind the last record of a segment, up to its second header;
+//! * the reserve: nobody reads what it holds;
 //! * a mark that ends the log: it holds nothing but that the record before it is durable.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,6 +60,8 @@ pub enum Region {
     SegmentReleased,
     /// A file of the log that is not in use.
     SegmentUnused,
+    /// Space that is held back for a full disk.
+    Reserve,
 }
 
 impl Region {
@@ -73,6 +76,7 @@ impl Region {
                 | Self::LogSpace
                 | Self::SegmentReleased
                 | Self::SegmentUnused
+                | Self::Reserve
         )
     }
 
@@ -149,8 +153,13 @@ fn decode_shard(
         .iter()
         .filter(|(path, _)| name_of(path).starts_with("wal-"))
         .collect();
-    if logs.len() + 2 != contents.len() {
+    let path = directory.join("reserve");
+    let reserve = contents.get(&path);
+    if logs.len() + 2 + usize::from(reserve.is_some()) != contents.len() {
         return Err("there is a file that is not documented".to_owned());
+    }
+    if let Some(reserve) = reserve {
+        files.insert(path, vec![(0..to_u64(reserve.len()), Region::Reserve)]);
     }
     decode_log(&logs, &superblock, files)
 }
@@ -188,7 +197,7 @@ fn crc(parts: &[&[u8]]) -> u64 {
 }
 
 /// Whether a framed block has its magic and its checksum.
-fn is_sound(block: &[u8], magic: [u8; 8]) -> bool {
+pub(crate) fn is_sound(block: &[u8], magic: [u8; 8]) -> bool {
     block.len() == BLOCK_BYTES
         && block.starts_with(&magic)
         && number::<4>(block, 12) == Ok(crc(&[&block[..12], &[0; 4], &block[16..]]))

@@ -7,7 +7,7 @@
 mod bytes;
 mod calls;
 mod contract;
-mod jobs;
+pub(crate) mod jobs;
 mod judge;
 mod layout;
 mod program;
@@ -18,6 +18,7 @@ mod trouble;
 pub use bytes::{ByteFigures, Classes, sweep_bytes};
 pub use calls::{CallFigures, sweep_calls, sweep_syncs};
 pub use layout::Region;
+pub(crate) use layout::is_sound;
 pub use sample::Ending;
 pub use swaps::sweep_swaps;
 

@@ -26,7 +26,8 @@ use lightning_shards::{Durability, Error, OpenMode, Ops, Router};
 use super::sample::{SLOTS, opening};
 use crate::database::{Database, Site};
 use crate::keys::{KEYSPACE, KeyId, KeyShape, Keys, Value};
-use crate::model::{Model, Moment, PendingWrite, Shown};
+use crate::model::Shown;
+use crate::model::{Model, Moment, PendingWrite};
 
 /// Shards of the program's database.
 pub(super) const SHARDS: usize = 3;

@@ -71,6 +71,7 @@ pub(crate) fn config() -> ShardConfig {
         segment_bytes_max: 32 << 10,
         relaxed_interval: Duration::from_millis(5),
         mark_interval: Duration::from_millis(1),
+        reserve_bytes: 64 << 10,
     }
 }
 

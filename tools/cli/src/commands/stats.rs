@@ -28,10 +28,11 @@ macro_rules! figures {
 }
 
 /// What a shard holds. The count of entries is approximate.
-const HOLDS: [Figure; 12] = figures![
+const HOLDS: [Figure; 13] = figures![
     entries "entries",
     memtable_bytes "memtable bytes",
     flush_blocked "flush blocked",
+    space_short "space short",
     wal_bytes "wal bytes",
     wal_segments "wal segments",
     tree_bytes "tree bytes",
@@ -44,11 +45,13 @@ const HOLDS: [Figure; 12] = figures![
 ];
 
 /// What a shard has done since it was opened.
-const DID: [Figure; 16] = figures![
+const DID: [Figure; 18] = figures![
     puts "puts",
     gets "gets",
     gets_from_disk "from disk",
     deletes "deletes",
+    reserve_deletes "from reserve",
+    shortages "shortages",
     scans "scans",
     wal_commits "commits",
     wal_records "wal writes",
