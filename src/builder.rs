@@ -33,6 +33,7 @@ struct Chosen {
     relaxed_interval: Option<Duration>,
     page_bytes: Option<usize>,
     compression: Option<Compression>,
+    runs: Option<usize>,
     reserve_bytes: Option<u64>,
     spin: Option<Spin>,
 }
@@ -51,6 +52,7 @@ pub(crate) struct Settings {
     pub(crate) relaxed_interval: Duration,
     pub(crate) page_bytes: usize,
     pub(crate) compression: Compression,
+    pub(crate) runs: usize,
     pub(crate) reserve_bytes: u64,
     pub(crate) spin: Spin,
 }
@@ -74,6 +76,7 @@ impl Default for Settings {
             relaxed_interval: shard.relaxed_interval,
             page_bytes: shard.page_bytes,
             compression: shard.compression,
+            runs: shard.runs,
             reserve_bytes: shard.reserve_bytes,
             spin: Spin::For(Duration::from_micros(30)),
         }
@@ -89,6 +92,7 @@ impl Settings {
             page_bytes: self.page_bytes,
             compression: self.compression,
             relaxed_interval: self.relaxed_interval,
+            runs: self.runs,
             reserve_bytes: self.reserve_bytes,
             ..ShardConfig::default()
         }
@@ -181,6 +185,15 @@ impl Builder {
         self
     }
 
+    /// How many runs of one kind a shard keeps before it merges them into one; by default 8, from 2
+    /// to 16. More take fewer writes, and more reads. With 0 no runs are kept, and everything that
+    /// is written goes straight into the base: the fewest reads, and by far the most writes.
+    #[must_use]
+    pub fn runs(mut self, runs: usize) -> Self {
+        self.chosen.runs = Some(runs);
+        self
+    }
+
     /// Bytes of the disk that each shard holds back for when it is full; by default 2 MiB. A multiple
     /// of 4 KiB; zero for none.
     ///
@@ -229,6 +242,7 @@ impl Builder {
             relaxed_interval: chosen.relaxed_interval.unwrap_or(base.relaxed_interval),
             page_bytes: chosen.page_bytes.unwrap_or(base.page_bytes),
             compression: chosen.compression.unwrap_or(base.compression),
+            runs: chosen.runs.unwrap_or(base.runs),
             reserve_bytes: chosen.reserve_bytes.unwrap_or(base.reserve_bytes),
             spin: chosen.spin.unwrap_or(base.spin),
         })

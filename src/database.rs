@@ -120,7 +120,20 @@ impl Database {
         Ok(self.client().write(ops, durability).await?)
     }
 
-    /// Moves what is in memory into the trees, so that the next open has nothing to replay.
+    /// Moves what is in memory to disk, as runs, and merges all runs into the base of each shard:
+    /// reads then look in one place, and what was overwritten or deleted takes no more space. It is
+    /// never needed, and writes most of what was changed since the last time once more.
+    ///
+    /// # Errors
+    /// What a flush or a merge met; everything stays readable, and the merges go on later.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the merges under way.
+    pub async fn compact(&self) -> Result<()> {
+        Ok(self.client().compact().await?)
+    }
+
+    /// Moves what is in memory into the tree files, so that the next open has nothing to replay.
     ///
     /// # Errors
     /// What the flush met; everything acknowledged stays in the log.

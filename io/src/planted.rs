@@ -79,6 +79,18 @@ bugs! {
     "space_map_unreserved": "after opening, the units of the space map count as free",
     "take_short_gap": "the allocator hands out a run whose last unit is taken",
 
+    // Runs and merges.
+    "filter_forgets_key": "the filter of a run misses some of its keys",
+    "leak_run_filter": "the filter of a run that was merged is never free again",
+    "merge_drops_tombstone": "a merge of runs into one ends deletions that older entries still need",
+    "merge_frees_moved_value": "a merge frees the large values that its target takes over",
+    "merge_restarts": "each step of a merge begins with the first entries of its inputs again",
+    "merged_to_too_far": "the next entry that a merge has to take counts as taken",
+    "run_misses_largest": "a run is not asked for the largest of its keys",
+    "runs_freed_early": "what a merge is done with is free before the version without it is published",
+    "runs_oldest_first": "of the versions that runs have of a key, a get finds the oldest",
+    "scan_skips_unread_run": "a scan that begins before the first key of a run passes it over",
+
     // Versions, reads and scans.
     "clock_restarts_low": "timestamps begin anew after a restart",
     "count_holds_nothing": "a count is answered before what it counted is durable",

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use lightning_io::to_u64;
+
+use crate::shard::MergeSettings;
 use crate::tree::TreeConfig;
 use crate::wal::WalConfig;
 use crate::{Compression, Error, Result};
@@ -15,6 +18,10 @@ pub struct ShardConfig {
     pub page_bytes: usize,
     /// How new pages of the tree are compressed.
     pub compression: Compression,
+    /// Runs of one tier that are merged into one: more of them take fewer writes, and more reads.
+    /// With 0 a flush merges straight into the base: that takes the fewest reads and by far the
+    /// most writes.
+    pub runs: usize,
     /// The length of the log's first segment; each next one is twice as long.
     pub segment_bytes_first: u64,
     /// The length that segments grow to.
@@ -33,6 +40,7 @@ impl Default for ShardConfig {
             memory_bytes: 64 << 20,
             page_bytes: 16 << 10,
             compression: Compression::default(),
+            runs: 8,
             segment_bytes_first: 1 << 20,
             segment_bytes_max: 64 << 20,
             relaxed_interval: Duration::from_millis(50),
@@ -45,6 +53,19 @@ impl Default for ShardConfig {
 impl ShardConfig {
     /// The least memory that a shard works with: two small memtables and a few dozen pages.
     pub const MEMORY_BYTES_MIN: usize = 256 << 10;
+
+    /// The most runs of one tier: with two tiers, twice as many of the first, and a growing one,
+    /// that is still well below what a list of runs holds.
+    pub const RUNS_MAX: usize = 16;
+
+    /// The debt of runs in memtables that is left alone, however small the base is: it is merged
+    /// with a base that is as large, so a byte is written once more for each time that the base
+    /// doubles.
+    const DEBT_MEMTABLES_MIN: usize = 4;
+
+    /// What a step of a merge takes from its inputs: a flush waits for one step at the most, some
+    /// ten milliseconds, and the writes that end a step are still small beside it.
+    const MERGE_STEP_BYTES_MAX: usize = 1 << 20;
 
     /// The most that an active memtable takes, so that it stays near the processor's cache.
     const MEMTABLE_BYTES_MAX: usize = 32 << 20;
@@ -76,6 +97,13 @@ impl ShardConfig {
             return invalid("page size", reason);
         }
         self.compression.validate()?;
+        if self.runs == 1 || self.runs > Self::RUNS_MAX {
+            let most = Self::RUNS_MAX;
+            return invalid(
+                "runs",
+                format!("{}; there are 2 to {most}, or 0", self.runs),
+            );
+        }
         let block = lightning_io::to_u64(lightning_io::BLOCK_BYTES);
         let whole = |length: u64| length >= 3 * block && length.is_multiple_of(block);
         if !whole(self.segment_bytes_first)
@@ -106,6 +134,20 @@ impl ShardConfig {
             page_bytes: self.page_bytes,
             compression: self.compression,
             cache_bytes: self.memory_bytes - 2 * self.memtable_bytes(),
+        }
+    }
+
+    /// The bound of a step of a merge, which is in memory while it is taken.
+    pub(crate) fn merge_step_bytes(&self) -> usize {
+        (self.memtable_bytes() / 4).min(Self::MERGE_STEP_BYTES_MAX)
+    }
+
+    /// What the policy of merges goes by.
+    pub(crate) fn merge_settings(&self) -> MergeSettings {
+        MergeSettings {
+            fan: self.runs,
+            debt_bytes_min: to_u64(Self::DEBT_MEMTABLES_MIN * self.memtable_bytes()),
+            everything: false,
         }
     }
 

@@ -78,6 +78,8 @@ pub const DECODERS: &[Decoder] = &[
     tree::fuzz::INNER,
     tree::fuzz::BLOB,
     tree::fuzz::SPACE_MAP,
+    tree::fuzz::RUN_LIST,
+    tree::fuzz::FILTER,
 ];
 
 const FRAME_MAGIC: [u8; 8] = *b"LDBFUZZ\0";

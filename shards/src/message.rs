@@ -278,9 +278,14 @@ pub enum Request {
         /// What was deleted, and what is left.
         reply: Reply<DeletedPiece>,
     },
-    /// Moves what is in memory into the tree.
+    /// Moves what is in memory into the tree's file.
     Flush {
         /// Answered when it is there.
+        reply: Reply<()>,
+    },
+    /// Moves what is in memory into the tree's file, and merges everything there into the base.
+    Compact {
+        /// Answered when it is done.
         reply: Reply<()>,
     },
     /// Reads and checks everything that the shard has on disk.

@@ -8,8 +8,15 @@ use crate::{PagesByCodec, ShardId};
 pub struct ShardStats {
     /// The shard.
     pub shard: ShardId,
-    /// Keys in the tree; keys that are only in memory are not counted yet.
+    /// About the keys on disk: those in the base, and each version in a run once more, deletions
+    /// included. Keys that are only in memory are not counted yet.
     pub entries: u64,
+    /// Runs ahead of the base.
+    pub runs: u64,
+    /// Bytes of their pages and large values.
+    pub runs_bytes: u64,
+    /// What of that is still to be merged into the base.
+    pub debt_bytes: u64,
     /// Gets answered, counting each key of a multi-get.
     pub gets: u64,
     /// Gets that had to wait for the disk.
@@ -31,14 +38,25 @@ pub struct ShardStats {
     pub memtable_budget_bytes: u64,
     /// Whether the last attempt at a flush failed: because of damage, or for lack of space.
     pub flush_blocked: bool,
+    /// Whether the last step of a merge failed: because of damage, or for lack of space.
+    pub merge_blocked: bool,
     /// Whether there is no space: only deletions and reads are taken, until there is some again.
     pub space_short: bool,
     /// How often something found no space, although there was enough before.
     pub shortages: u64,
     /// Of the deletions, those that were taken after the reserve had been given up.
     pub reserve_deletes: u64,
-    /// Memtables flushed to the tree.
+    /// Memtables flushed to disk.
     pub flushes: u64,
+    /// Bytes that flushes wrote to the tree's file.
+    pub flush_bytes_written: u64,
+    /// Steps of merges.
+    pub merge_steps: u64,
+    /// Bytes that they wrote to the tree's file. With those of flushes and of the log, these are
+    /// all that the shard writes, but for its superblock.
+    pub merge_bytes_written: u64,
+    /// Pauses that writers made because merges had not kept up.
+    pub write_pauses: u64,
     /// Commits that the log took.
     pub wal_commits: u64,
     /// Records written to the log: each is one durable write.
@@ -51,11 +69,11 @@ pub struct ShardStats {
     pub wal_segments: u64,
     /// Bytes of the tree's file.
     pub tree_bytes: u64,
-    /// Bytes of the tree's pages and large values, in whole units.
+    /// Bytes of pages and large values of base and runs, in whole units.
     pub tree_live_bytes: u64,
-    /// The tree's pages by the codec that they are stored with.
+    /// The pages of base and runs by the codec that they are stored with.
     pub pages: PagesByCodec,
-    /// Levels of the tree.
+    /// Levels of the base.
     pub tree_height: u64,
     /// Pages found in the cache.
     pub cache_hits: u64,

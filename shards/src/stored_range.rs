@@ -55,6 +55,18 @@ impl StoredRange {
         self.from >= self.to
     }
 
+    /// Whether all keys from `first` to `last` lie in it.
+    pub(crate) fn contains_all(&self, first: &[u8], last: &[u8]) -> bool {
+        self.from.as_slice() <= first && last < self.to.as_slice()
+    }
+
+    /// Leaves out what lies below a key.
+    pub(crate) fn clip_from(&mut self, key: &[u8]) {
+        if self.from.as_slice() < key {
+            self.from = key.to_vec();
+        }
+    }
+
     /// The end at which a walk begins.
     pub(crate) fn start(&self, direction: Direction) -> &[u8] {
         match direction {

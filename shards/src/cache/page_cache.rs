@@ -47,6 +47,8 @@ pub(crate) struct PageCache<P: Policy = Clock> {
     free: Vec<usize>,
     policy: P,
     budget_bytes: usize,
+    /// What others use of the budget.
+    reserved_bytes: usize,
     stats: CacheStats,
 }
 
@@ -60,8 +62,16 @@ impl<P: Policy> PageCache<P> {
             free: Vec::new(),
             policy: P::default(),
             budget_bytes,
+            reserved_bytes: 0,
             stats: CacheStats::default(),
         }
+    }
+
+    /// Leaves so much of the budget to others; of all of it, the page that was inserted last is
+    /// left.
+    pub(crate) fn reserve(&mut self, bytes: usize) {
+        self.reserved_bytes = bytes;
+        self.make_room(0);
     }
 
     /// Finds a page and counts the lookup.
@@ -124,7 +134,8 @@ impl<P: Policy> PageCache<P> {
     }
 
     fn make_room(&mut self, bytes: usize) {
-        while self.stats.pages > 0 && self.stats.bytes + bytes > self.budget_bytes {
+        let budget_bytes = self.budget_bytes.saturating_sub(self.reserved_bytes);
+        while self.stats.pages > 0 && self.stats.bytes + bytes > budget_bytes {
             let frames = &self.frames;
             let may_evict = |at: usize| {
                 let frame = frames[at].as_ref();

@@ -247,9 +247,16 @@ impl<S: Submit<Request>> Client<S> {
         Ok(total)
     }
 
-    /// Moves what is in memory into the trees of all shards.
+    /// Moves what is in memory to the disks of all shards.
     pub async fn flush(&self) -> Result<()> {
         self.ask_all(|reply| Request::Flush { reply })
+            .await
+            .map(drop)
+    }
+
+    /// Moves what is in memory to disk, and merges everything there into the bases of all shards.
+    pub async fn compact(&self) -> Result<()> {
+        self.ask_all(|reply| Request::Compact { reply })
             .await
             .map(drop)
     }

@@ -22,6 +22,7 @@
 mod generations;
 mod identity;
 mod log;
+mod offers;
 mod ranges;
 mod report;
 #[expect(

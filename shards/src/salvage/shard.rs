@@ -1,16 +1,19 @@
 //! Reading one shard.
 //!
 //! # Algorithm
-//! 1. The newest sound superblock says which tree counts, and from which record on the log is needed.
-//! 2. The versions of the log go into a window; the tree of the newest generation is walked, and of
-//!    each of its keys the newer of both is written. Ranges under damaged pages, and keys whose large
-//!    value is damaged, are lost; they are left out, and so is what the log says of them.
-//! 3. If anything is lost, the log, the tree of the older generation and every sound leaf of the file
-//!    are read once more for the lost ranges alone, and of each key the newest version is written.
+//! 1. The newest sound superblock says which runs and which base count, and from which record on
+//!    the log is needed.
+//! 2. The versions of the log and of the runs go into a window; the base of the newest generation
+//!    is walked, and of each of its keys the newer of both is written. Ranges under damaged pages,
+//!    and keys whose large value is damaged, are lost; they are left out, and so is what the log
+//!    and other runs say of them. With the list of runs everything is lost.
+//! 3. If anything is lost, the log, the runs, the runs and the base of the older generation and
+//!    every sound leaf of the file are read once more for the lost ranges alone, and of each key
+//!    the newest version is written.
 //!
 //! # Why a found version may be trusted, and how far
-//! The older generation's tree holds every commit up to its newest timestamp. So where it is sound,
-//! a leaf's version that is not newer than that and not in it was replaced or deleted before: it is
+//! The older generation holds every commit up to its newest timestamp. So where it is sound, a
+//! leaf's version that is not newer than that and not in it was replaced or deleted before: it is
 //! passed over. Any other found version was written once, and may have been replaced or deleted by
 //! what is lost.
 
@@ -20,14 +23,14 @@ use lightning_io::Env;
 
 use super::generations::Generations;
 use super::log::{Log, Needed};
+use super::offers::{is_behind, offer_found, offer_older, offer_part, offer_run};
 use super::ranges::{Ranges, only};
 use super::report::{Findings, Lost, ShardSalvage, what_of};
 use super::source::Source;
 use super::window::{Origin, Window};
 use super::writer::{Sink, Writer};
 use crate::shard::TREE_FILE_NAME;
-use crate::superblock::Checkpoint;
-use crate::tree::{Page, PageRef, TreeReader, WalkStep, large_value_extent};
+use crate::tree::{Page, PageRef, TreePart, TreeReader, WalkStep, large_value_extent};
 use crate::{
     Entry, EntryFlags, FileOwner, KEY_BYTES_MAX, KeyRange, Result, StorageKey, Timestamp,
     VALUE_BYTES_MAX,
@@ -49,6 +52,8 @@ pub(super) struct ShardReader<'a, E: Env, S> {
 struct Sources<E: Env> {
     generations: Generations,
     tree: Option<TreeReader<Source<E>>>,
+    /// The runs of the newest generation.
+    runs: Vec<TreePart>,
     log: Log<E>,
     needed: Needed,
 }
@@ -65,8 +70,8 @@ impl<E: Env, S: Sink> ShardReader<'_, E, S> {
                 .lose(&self.directory, 0, error.to_string(), Lost::Everything);
             return Ok(total);
         }
-        let sources = self.find().await?;
         let mut lost = Ranges::default();
+        let sources = self.find(&mut lost).await?;
         if sources.tree.is_none() || sources.generations.newest.is_none() {
             lost.insert(&(None, None));
         }
@@ -78,10 +83,11 @@ impl<E: Env, S: Sink> ShardReader<'_, E, S> {
         Ok(total)
     }
 
-    async fn find(&mut self) -> Result<Sources<E>> {
+    async fn find(&mut self, lost: &mut Ranges) -> Result<Sources<E>> {
         let (env, owner) = (self.env, self.owner);
         let generations = Generations::read(env, &self.directory, owner, self.findings).await?;
         let tree = self.find_tree(&generations).await;
+        let runs = self.find_runs(tree.as_ref(), &generations, lost).await;
         let marks = generations.newest.map(|newest| newest.marks);
         let needed = Needed {
             checkpoint: marks.map(|marks| marks.checkpoint),
@@ -91,6 +97,7 @@ impl<E: Env, S: Sink> ShardReader<'_, E, S> {
         Ok(Sources {
             generations,
             tree,
+            runs,
             log,
             needed,
         })
@@ -117,6 +124,29 @@ impl<E: Env, S: Sink> ShardReader<'_, E, S> {
             self.findings.note(&path, 0, what);
         }
         Some(tree)
+    }
+
+    /// Reads the list of runs. Without it nobody knows which keys have a newer version in one.
+    async fn find_runs(
+        &mut self,
+        tree: Option<&TreeReader<Source<E>>>,
+        generations: &Generations,
+        lost: &mut Ranges,
+    ) -> Vec<TreePart> {
+        let (Some(tree), Some(newest)) = (tree, &generations.newest) else {
+            return Vec::new();
+        };
+        match tree.runs(&newest.tree).await {
+            Ok(runs) => runs,
+            Err(error) => {
+                let what = format!("the list of runs: {}", what_of(error));
+                let keys = (None, None);
+                self.findings
+                    .lose(tree.path(), 0, what, Lost::Keys(keys.clone()));
+                lost.insert(&keys);
+                Vec::new()
+            }
+        }
     }
 
     /// Step 2: what the newest generation and the log say.
@@ -146,35 +176,93 @@ impl<E: Env, S: Sink> ShardReader<'_, E, S> {
                 total.last_record = read.last_record;
             }
             if let (Some(tree), Some(newest)) = (&sources.tree, &sources.generations.newest) {
-                self.walk_newest(tree, newest, &mut window, lost, total)
+                for run in &sources.runs {
+                    self.walk(tree, run, Origin::Run, &mut window, lost, total)
+                        .await?;
+                }
+                let base = TreePart::base(&newest.tree);
+                self.walk(tree, &base, Origin::Older, &mut window, lost, total)
                     .await?;
             }
             from = window.to().map(<[u8]>::to_vec);
-            while let Some((key, version)) = window.pop_first() {
-                if !lost.contains(&key) && !version.flags.contains(EntryFlags::TOMBSTONE) {
-                    total.log_entries += self.put(version.entry(&key)).await?;
+            self.write_window(sources.tree.as_ref(), window, lost, total)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what the log and the runs have of a window, but for what is lost.
+    async fn write_window(
+        &mut self,
+        tree: Option<&TreeReader<Source<E>>>,
+        mut window: Window,
+        lost: &mut Ranges,
+        total: &mut ShardSalvage,
+    ) -> Result<()> {
+        while let Some((key, mut version)) = window.pop_first() {
+            if lost.contains(&key) || version.flags.contains(EntryFlags::TOMBSTONE) {
+                continue;
+            }
+            match tree {
+                Some(tree) if version.origin == Origin::Run => {
+                    let (flags, value) = (version.flags, std::mem::take(&mut version.value));
+                    if let Some(value) = self.value(tree, &key, flags, &value, lost).await {
+                        version.value = value;
+                        total.tree_entries += self.put(version.entry(&key)).await?;
+                    }
                 }
+                _ => total.log_entries += self.put(version.entry(&key)).await?,
             }
         }
         Ok(())
     }
 
-    async fn walk_newest(
+    /// The value of an entry of the tree's file; one that is damaged takes its key along.
+    async fn value(
         &mut self,
         tree: &TreeReader<Source<E>>,
-        newest: &Checkpoint,
+        key: &[u8],
+        flags: EntryFlags,
+        value: &[u8],
+        lost: &mut Ranges,
+    ) -> Option<Vec<u8>> {
+        match tree.value(flags, value).await {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let (offset, bytes) = large_value_extent(value);
+                let (what, keys) = (what_of(error), only(key));
+                self.findings
+                    .lose(tree.path(), offset, what, Lost::Keys(keys.clone()));
+                if let Some(loss) = self.findings.losses.last_mut() {
+                    loss.bytes = Some(bytes);
+                }
+                lost.insert(&keys);
+                None
+            }
+        }
+    }
+
+    /// Walks one tree of the newest generation: the entries of a run go into the window, those of
+    /// the base are written.
+    async fn walk(
+        &mut self,
+        tree: &TreeReader<Source<E>>,
+        part: &TreePart,
+        origin: Origin,
         window: &mut Window,
         lost: &mut Ranges,
         total: &mut ShardSalvage,
     ) -> Result<()> {
-        let mut walk = tree.walk(&newest.tree, window.from());
+        let mut walk = tree.walk(part, window.from());
         while let Some(step) = walk.next().await {
             match step {
                 WalkStep::Page(_, page) => {
                     if is_behind(page.fences().lower, window.to()) {
                         break;
                     }
-                    if page.level() == 0 {
+                    if page.level() == 0 && origin == Origin::Run {
+                        offer_run(part, &page, window);
+                    } else if page.level() == 0 {
                         self.copy_leaf(tree, &page, window, lost, total).await?;
                     }
                 }
@@ -207,7 +295,8 @@ impl<E: Env, S: Sink> ShardReader<'_, E, S> {
         }
     }
 
-    /// Writes what a leaf holds, but for what the log knows better.
+    /// Writes what a leaf of the base holds, but for what the log or a run knows better, or what a
+    /// damaged page of a run may know better.
     async fn copy_leaf(
         &mut self,
         tree: &TreeReader<Source<E>>,
@@ -220,29 +309,18 @@ impl<E: Env, S: Sink> ShardReader<'_, E, S> {
         for index in 0..page.entry_count() {
             let entry = page.entry_at(index, &mut key);
             // What the log has of the same commit or a later one is written from the window.
-            if !window.wants(entry.key, entry.timestamp, Origin::Older) {
+            let is_wanted = window.wants(entry.key, entry.timestamp, Origin::Older);
+            if !is_wanted || lost.contains(entry.key) {
                 continue;
             }
-            let (flags, reference) = (entry.flags, entry.value);
-            match tree.value(flags, reference).await {
-                Ok(value) => {
-                    let entry = Entry {
-                        value: &value,
-                        ..entry
-                    };
-                    window.remove(entry.key);
-                    total.tree_entries += self.put(entry).await?;
-                }
-                Err(error) => {
-                    let (offset, bytes) = large_value_extent(reference);
-                    let (what, keys) = (what_of(error), only(&key));
-                    self.findings
-                        .lose(tree.path(), offset, what, Lost::Keys(keys.clone()));
-                    if let Some(loss) = self.findings.losses.last_mut() {
-                        loss.bytes = Some(bytes);
-                    }
-                    lost.insert(&keys);
-                }
+            let value = self.value(tree, entry.key, entry.flags, entry.value, lost);
+            if let Some(value) = value.await {
+                let entry = Entry {
+                    value: &value,
+                    ..entry
+                };
+                window.remove(entry.key);
+                total.tree_entries += self.put(entry).await?;
             }
         }
         Ok(())
@@ -267,6 +345,9 @@ impl<E: Env, S: Sink> ShardReader<'_, E, S> {
             let read = sources.log.read(sources.needed, &mut told, &mut offer);
             read.await?;
             if let Some(tree) = &sources.tree {
+                for run in &sources.runs {
+                    offer_part(tree, run, Origin::Run, lost, &mut window).await;
+                }
                 let older = sources.generations.older.as_ref();
                 let covered = offer_older(tree, older, lost, &mut window).await?;
                 offer_found(tree, lost, &covered, &mut window).await?;
@@ -299,6 +380,7 @@ impl<E: Env, S: Sink> ShardReader<'_, E, S> {
             let written = self.put(version.entry(&key)).await?;
             match version.origin {
                 Origin::Log => total.log_entries += written,
+                Origin::Run => total.tree_entries += written,
                 Origin::Older => total.older_entries += written,
                 Origin::Found => total.found_entries += written,
             }
@@ -332,98 +414,5 @@ impl<E: Env, S: Sink> ShardReader<'_, E, S> {
         let value = [&rest.to_bytes(), entry.user_value()].concat();
         self.writer.put(EntryFlags::EXPIRING, key, &value).await?;
         Ok(1)
-    }
-}
-
-/// Whether a page whose keys begin at `lower` lies behind the end of a window.
-fn is_behind(lower: &[u8], to: Option<&[u8]>) -> bool {
-    to.is_some_and(|to| lower >= to)
-}
-
-/// Up to which timestamp the older generation knows every commit, and where it cannot say it.
-struct Covered {
-    newest: Timestamp,
-    except: Ranges,
-}
-
-impl Covered {
-    /// Whether a version would be in the older generation if it still counted then.
-    fn knows(&self, key: &[u8], timestamp: Timestamp) -> bool {
-        timestamp <= self.newest && !self.except.contains(key)
-    }
-}
-
-async fn offer_older<E: Env>(
-    tree: &TreeReader<Source<E>>,
-    older: Option<&Checkpoint>,
-    lost: &Ranges,
-    window: &mut Window,
-) -> Result<Covered> {
-    let mut covered = Covered {
-        newest: Timestamp::ZERO,
-        except: Ranges::default(),
-    };
-    let Some(older) = older else {
-        covered.except.insert(&(None, None));
-        return Ok(covered);
-    };
-    covered.newest = older.newest;
-    for (from, to) in lost.iter() {
-        let mut walk = tree.walk(&older.tree, from.as_deref().unwrap_or_default());
-        while let Some(step) = walk.next().await {
-            match step {
-                WalkStep::Page(_, page) => {
-                    if is_behind(page.fences().lower, to.as_deref()) {
-                        break;
-                    }
-                    if page.level() == 0 {
-                        let offer = |key: &[u8], _| lost.contains(key);
-                        offer_leaf(tree, &page, Origin::Older, window, &offer).await;
-                    }
-                }
-                WalkStep::Damage { keys, .. } => {
-                    if is_behind(keys.0.as_deref().unwrap_or_default(), to.as_deref()) {
-                        break;
-                    }
-                    covered.except.insert(&keys);
-                }
-            }
-            tree.yield_if_needed().await;
-        }
-    }
-    Ok(covered)
-}
-
-async fn offer_found<E: Env>(
-    tree: &TreeReader<Source<E>>,
-    lost: &Ranges,
-    covered: &Covered,
-    window: &mut Window,
-) -> Result<()> {
-    let mut leaves = tree.leaves();
-    while let Some(page) = leaves.next().await? {
-        let offer = |key: &[u8], timestamp| lost.contains(key) && !covered.knows(key, timestamp);
-        offer_leaf(tree, &page, Origin::Found, window, &offer).await;
-    }
-    Ok(())
-}
-
-/// Offers the entries of a leaf that pass; a large value has to be readable.
-async fn offer_leaf<E: Env>(
-    tree: &TreeReader<Source<E>>,
-    page: &Page,
-    origin: Origin,
-    window: &mut Window,
-    passes: &impl Fn(&[u8], Timestamp) -> bool,
-) {
-    let mut key = Vec::new();
-    for index in 0..page.entry_count() {
-        let entry = page.entry_at(index, &mut key);
-        if passes(entry.key, entry.timestamp)
-            && window.wants(entry.key, entry.timestamp, origin)
-            && tree.value(entry.flags, entry.value).await.is_ok()
-        {
-            window.offer(entry, origin);
-        }
     }
 }

@@ -17,6 +17,8 @@ const OVERHEAD_BYTES: usize = 128;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
     Log,
+    /// A run of the newest generation.
+    Run,
     /// An older generation of the tree.
     Older,
     /// A leaf that nothing leads to.
@@ -83,7 +85,7 @@ impl Window {
         let newer = |known: &Version| match origin {
             // Of a batch that names a key twice, the last operation counts.
             Origin::Log => timestamp >= known.timestamp,
-            Origin::Older | Origin::Found => timestamp > known.timestamp,
+            Origin::Run | Origin::Older | Origin::Found => timestamp > known.timestamp,
         };
         self.contains(key) && self.versions.get(key).is_none_or(newer)
     }

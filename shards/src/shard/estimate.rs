@@ -1,4 +1,5 @@
-//! What about lies in a range: the tree's guess and those of the memtables, added up.
+//! What about lies in a range: the guesses for base and runs and those of the memtables, added up.
+//! A key that was written several times lately counts several times.
 
 use lightning_io::Env;
 

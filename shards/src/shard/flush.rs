@@ -1,15 +1,16 @@
-//! Moving a sealed memtable into the tree, and the checkpoint that lets its log go.
+//! Moving a sealed memtable into the tree's file, and the checkpoint that lets its log go.
 //!
 //! # Algorithm
-//! 1. Wait until everything that the memtable holds is durable in the log.
-//! 2. Apply it to the tree as of now, with what has expired as deletions: changed pages and the
-//!    space map go to new places and are synced.
-//! 3. Write a superblock that points to the new tree and names the checkpoint.
-//! 4. Publish the new tree to readers, drop the memtable, free the log below the checkpoint.
+//! 1. Wait until everything that the memtable holds is durable in the log, then for the turn.
+//! 2. Write it, with what has expired as deletions, as a run on top of the others; or, where no runs
+//!    are kept and there are none, into the base. Pages, list of runs and space map go to new places
+//!    and are synced.
+//! 3. Write a superblock that points to them and names the checkpoint.
+//! 4. Publish the new version to readers, drop the memtable, free the log below the checkpoint.
 //!
 //! # Crash argument
-//! Before step 3 is durable the old superblock counts: the old tree is untouched and the log still
-//! holds everything behind its checkpoint. After it, the new tree holds the memtable. The memtable
+//! Before step 3 is durable the old superblock counts: what it points to is untouched and the log
+//! still holds everything behind its checkpoint. After it, a run holds the memtable. The memtable
 //! may hold commits of records above the checkpoint; replaying them puts the same versions back.
 //!
 //! # Errors
@@ -17,33 +18,36 @@
 //! is not: what it should have saved may be lost although the next one succeeds, so the shard is
 //! poisoned at once, and the log still holds everything.
 //!
-//! A page of the old tree that is damaged or cannot be read stops every flush that has to change
-//! it, and nothing else: what was to be flushed stays in memory and in the log, reads go on, and
-//! writes are taken until the memtables are full. The flush is tried again, less and less often, as
-//! the damage may have been one of the moment.
+//! A page of the base that is damaged or cannot be read stops every merge that has to change
+//! it, and so a flush when there is room for no more runs, and nothing else: what was to be flushed
+//! stays in memory and in the log, reads go on, and writes are taken until the memtables are full.
+//! The flush is tried again, less and less often, as the damage may have been one of the moment.
 
 use std::pin::pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::future::select;
-use lightning_io::{Env, TaskClass};
+use lightning_io::{Env, TaskClass, to_u64, to_usize};
 
-use super::{Sealed, Shard, count};
+use super::{Sealed, Shard, SharedMemtable, count};
+use crate::config::ShardConfig;
 use crate::entry::AsOf;
 use crate::memtable::MemtableSource;
 use crate::superblock::Checkpoint;
+use crate::tree::{Tree, TreeUpdate};
 use crate::wal::Marks;
-use crate::{Error, Result};
+use crate::{Error, Result, Timestamp};
 
 /// Attempts at a flush whose writes fail before the shard is poisoned.
-const STRIKES_MAX: u32 = 3;
+pub(super) const STRIKES_MAX: u32 = 3;
 
 /// How long a flush waits before it tries again for another reason than space.
-const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The longest that a flush waits which meets damage again and again: each attempt writes most of
 /// what an update writes, and a thousandth of the device's time is enough for it.
-const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(10);
+pub(super) const RETRY_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
 impl<E: Env> Shard<E> {
     /// Starts the flush of the memtable that was just sealed.
@@ -140,25 +144,19 @@ impl<E: Env> Shard<E> {
     async fn flush_once(&self, sealed: &Sealed) -> Result<()> {
         let inner = &self.0;
         inner.wal.sync().await?;
+        let turn = self.take_turn().await?;
+        self.make_room_for_run().await?;
         let newest = sealed.table.borrow().newest();
-        inner.clock.refresh(inner.env.wall_clock_us());
-        let source = MemtableSource::new(sealed.table.clone());
-        let mut source = AsOf::new(source, inner.clock.now());
-        let update = inner.tree.apply(&mut source).await?;
-
-        if inner.wal.poisoned().is_some() {
-            // A shard that failed changes nothing more on disk.
-            inner.tree.discard(update);
-            return self.check_poison();
-        }
-        let current = inner.superblock.current();
+        let now = self.time();
+        let update = write_table(&inner.tree, &sealed.table, &inner.config, now).await?;
+        let written = to_usize(update.written_bytes());
         let mut checkpoint = Checkpoint {
             marks: Marks {
                 checkpoint: sealed.checkpoint,
                 checkpoint_hash: sealed.checkpoint_hash,
                 durable: inner.wal.durable(),
             },
-            newest: newest.max(current.newest),
+            newest: newest.max(inner.superblock.current().newest),
             tree: *update.state(),
         };
         if planted!("checkpoint_read_late") {
@@ -168,22 +166,19 @@ impl<E: Env> Shard<E> {
         if planted!("truncate_before_superblock") {
             inner.wal.truncate(sealed.checkpoint).await?;
         }
-        if let Err(error) = inner.superblock.write(&inner.env, checkpoint).await {
-            // Either generation may count at the next open: neither tree may be given up.
-            self.fail(&format!("superblock: {error}"));
-            return Err(error);
-        }
-        inner.tree.publish(update);
-        inner.view.replace(inner.tree.view());
+        self.commit(update, checkpoint).await?;
         inner.sealed.replace(None);
+        drop(turn);
         count(&inner.counters.flushes, 1);
+        count(&inner.counters.flush_bytes, written);
+        self.start_merging();
         if let Err(error) = inner.wal.truncate(sealed.checkpoint).await {
             tracing::warn!(shard = %self.id(), %error, "a surplus segment could not be removed");
         }
         Ok(())
     }
 
-    /// Moves everything that was acknowledged so far into the tree.
+    /// Moves everything that was acknowledged so far into the tree's file.
     pub(super) async fn flush_all(&self) -> Result<()> {
         // What is sealed now, and then what is active now.
         for _ in 0..2 {
@@ -230,6 +225,22 @@ impl<E: Env> Shard<E> {
             None => Ok(()),
         }
     }
+}
+
+/// Writes a memtable into the tree's file, as of a time: as a run, or straight into the base where no
+/// runs are kept and none are left to be merged first.
+pub(super) async fn write_table<E: Env>(
+    tree: &Tree<E>,
+    table: &SharedMemtable,
+    config: &ShardConfig,
+    now: Timestamp,
+) -> Result<TreeUpdate> {
+    let mut source = AsOf::new(MemtableSource::new(Rc::clone(table)), now);
+    if config.runs == 0 && tree.runs().is_empty() {
+        return tree.apply(&mut source).await;
+    }
+    let keys = to_u64(table.borrow().keys());
+    tree.apply_as_run(&mut source, keys).await
 }
 
 fn error_is_no_space(error: &lightning_io::IoError) -> bool {

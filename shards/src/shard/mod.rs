@@ -4,13 +4,14 @@
 //! 1. A batch gets a timestamp, goes into the log's filling group and into the active memtable, all
 //!    in one turn: the log, the memtable and the clock agree on the order.
 //! 2. A durable write is answered when its record is on disk, a relaxed one at once.
-//! 3. A full memtable is sealed and flushed: the tree takes it in key order, a new superblock
-//!    points to the new tree, and the log below it is freed.
+//! 3. A full memtable is sealed and flushed: it becomes a run in the tree's file, a new superblock
+//!    points to it, and the log below it is freed.
+//! 4. In the background, runs are merged into the base, piece by piece.
 //!
 //! # Read path
-//! The active memtable, the sealed one, the tree: the first version found at or below the snapshot
-//! is the newest. A hit in memory is answered in the same turn. What was committed as durable and
-//! is not yet on disk may be read, but the answer is held until it is.
+//! The active memtable, the sealed one, the runs, the base: the first version found at or below the
+//! snapshot is the newest. A hit in memory is answered in the same turn. What was committed as
+//! durable and is not yet on disk may be read, but the answer is held until it is.
 //!
 //! # Read-modify-write
 //! A write may let the current value decide what it writes: see `update`.
@@ -27,13 +28,17 @@ mod delete;
 mod dropped;
 mod estimate;
 mod flush;
+mod merge;
 mod news;
+mod policy;
 mod read;
 mod recovery;
 mod reserve;
 mod scan;
 mod serve;
 mod space;
+mod throttle;
+mod turns;
 mod update;
 mod write;
 
@@ -54,11 +59,15 @@ use crate::tree::{Tree, TreeView};
 use crate::wal::{RecordHash, Wal};
 use crate::{Error, FileOwner, Lsn, Result, ShardId, Timestamp};
 
+pub(crate) use policy::Settings as MergeSettings;
 pub use read::{Probe, Version};
 
 use dropped::Dropped;
+use merge::Merges;
 use scan::Scan;
 use space::Space;
+use throttle::Throttle;
+use turns::Turns;
 use write::{Deferred, Waiter};
 
 /// A memtable that is shared between the shard, its flush and open scans.
@@ -89,9 +98,10 @@ struct Sealed {
 }
 
 /// # Invariants
-/// * Every commit at or below the superblock's checkpoint is in the tree; every later one is in
-///   `sealed` or in `active`.
-/// * `view` is the tree's current root.
+/// * Every commit at or below the superblock's checkpoint is in a run or in the base; every later
+///   one is in `sealed` or in `active`.
+/// * `view` is the current version of base and runs.
+/// * The tree's file and the superblock are changed by whoever has the turn, and by nobody else.
 /// * At most one flush runs, and it runs while `sealed` is there, until closing gives it up.
 struct Inner<E: Env> {
     env: E,
@@ -118,6 +128,10 @@ struct Inner<E: Env> {
     flush_wanted: Signal,
     /// Whether closing has given up on a flush that cannot succeed.
     flush_given_up: Cell<bool>,
+    /// Who may change the tree's file.
+    turns: Turns,
+    merges: Merges,
+    throttle: Throttle,
     space: Space,
     /// Why no more writes are taken: this shard or a peer failed.
     refused: RefCell<Option<Error>>,
@@ -160,7 +174,11 @@ struct Counters {
     deletes: Cell<u64>,
     scans: Cell<u64>,
     deferred: Cell<u64>,
+    pauses: Cell<u64>,
     flushes: Cell<u64>,
+    flush_bytes: Cell<u64>,
+    merge_steps: Cell<u64>,
+    merge_bytes: Cell<u64>,
     shortages: Cell<u64>,
     reserve_deletes: Cell<u64>,
     replayed_records: Cell<u64>,

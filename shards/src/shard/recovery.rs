@@ -25,12 +25,17 @@ use std::rc::Rc;
 
 use lightning_io::{Env, IoError};
 
+use super::flush::write_table;
+use super::merge::Merges;
+use super::policy;
 use super::space::Space;
+use super::throttle::Throttle;
+use super::turns::Turns;
 use super::{Counters, Inner, Shard, SharedMemtable, TREE_FILE_NAME, directory};
 use crate::clock::Clock;
 use crate::config::ShardConfig;
 use crate::entry::{Entry, EntryFlags};
-use crate::memtable::{BUDGET_BYTES_MAX, Memtable, MemtableSource};
+use crate::memtable::{BUDGET_BYTES_MAX, Memtable};
 use crate::signal::{Event, Signal};
 use crate::superblock::{Checkpoint, Superblock};
 use crate::tree::Tree;
@@ -105,6 +110,9 @@ impl<E: Env> Shard<E> {
             flush_ended: Event::default(),
             flush_wanted: Signal::default(),
             flush_given_up: Cell::new(false),
+            turns: Turns::default(),
+            merges: Merges::default(),
+            throttle: Throttle::default(),
             space: Space::new(&directory, config.reserve_bytes),
             refused: RefCell::new(None),
             dropped: RefCell::default(),
@@ -117,6 +125,8 @@ impl<E: Env> Shard<E> {
         }));
         shard.0.counters.replayed_records.set(recovery.records);
         shard.flush_or_hold_reserve(stuck).await;
+        shard.update_pressure();
+        shard.start_merging();
         Ok(shard)
     }
 
@@ -236,8 +246,8 @@ impl<E: Env> Recovery<E> {
         // The last record may have been in flight at the crash: a checkpoint must not outlive it.
         replay.sync().await?;
         let (checkpoint, checkpoint_hash) = replay.position();
-        let mut source = MemtableSource::new(Rc::clone(&self.table));
-        let update = self.tree.apply(&mut source).await?;
+        self.make_room_for_run().await?;
+        let update = write_table(&self.tree, &self.table, &self.config, Timestamp::ZERO).await?;
         let current = self.superblock.current();
         let marks = Marks {
             checkpoint,
@@ -252,6 +262,22 @@ impl<E: Env> Recovery<E> {
         self.superblock.write(&self.env, content).await?;
         self.tree.publish(update);
         self.table = empty_memtable(&self.config);
+        Ok(())
+    }
+
+    /// Merges until another run can be written: a process that crashes in recovery again and again
+    /// comes to that.
+    async fn make_room_for_run(&self) -> Result<()> {
+        let bytes_max = self.config.merge_step_bytes();
+        while let Some(step) = policy::step_for_room(&self.tree.runs(), bytes_max) {
+            let update = self.tree.merge_step(&step, Timestamp::ZERO).await?;
+            let content = Checkpoint {
+                tree: *update.state(),
+                ..self.superblock.current()
+            };
+            self.superblock.write(&self.env, content).await?;
+            self.tree.publish(update);
+        }
         Ok(())
     }
 }

@@ -102,6 +102,10 @@ impl<E: Env> Shard<E> {
                 let shard = self.clone();
                 self.spawn_counted(async move { drop(reply.send(shard.flush_all().await)) });
             }
+            Request::Compact { reply } => {
+                let shard = self.clone();
+                self.spawn_counted(async move { drop(reply.send(shard.compact().await)) });
+            }
             Request::Verify { reply } => {
                 let shard = self.clone();
                 self.spawn_counted(async move { drop(reply.send(shard.verify().await)) });
@@ -154,6 +158,7 @@ impl<E: Env> Shard<E> {
         }
         let flushed = self.flush_all().await;
         self.give_up_flush().await;
+        self.stop_merging().await;
         let closed = inner.wal.close().await;
         if let Err(error) = &flushed {
             tracing::warn!(shard = %self.id(), %error, "closed without a flush");
@@ -196,6 +201,14 @@ impl<E: Env> Shard<E> {
         ShardStats {
             shard: self.id(),
             entries: tree.entries,
+            runs: tree.runs,
+            runs_bytes: tree.runs_bytes,
+            debt_bytes: tree.debt_bytes,
+            merge_blocked: inner.merges.error.borrow().is_some(),
+            merge_steps: counters.merge_steps.get(),
+            merge_bytes_written: counters.merge_bytes.get(),
+            flush_bytes_written: counters.flush_bytes.get(),
+            write_pauses: counters.pauses.get(),
             gets: counters.gets.get(),
             gets_from_disk: counters.gets_from_disk.get(),
             puts: counters.puts.get(),

@@ -7,6 +7,7 @@
 //!    need, then the flush is tried again.
 //! 3. While the log has no segment to go on in, what is in memory is flushed, however little: that
 //!    frees the log's old segments, and a tree with free units needs no space for it.
+//!    And all runs are merged, so that what was deleted leaves free units behind.
 //! 4. When flush and log have what they need, the reserve is made again. Where the disk has no space
 //!    for it, as much free room in the tree stands in for it. With either all is as before. Without
 //!    both the shard is short of space: it refuses writes that put, and takes deletions and reads.
@@ -198,6 +199,7 @@ impl<E: Env> Shard<E> {
         inner.wal.ensure_spare().await;
         self.flush_for_space().await;
         inner.wal.ensure_spare().await;
+        self.merge_for_space();
     }
 
     /// Whether the log or a flush cannot go on.

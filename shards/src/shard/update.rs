@@ -7,9 +7,9 @@
 //!    turn; what it decides goes to the log and the memtable as any other commit.
 //! 2. When memory does not know the value, the update leaves the queue and a task reads it. Writes
 //!    go on meanwhile. Then the update comes again, as if it had just arrived: a version that was
-//!    written since is in a memtable and is seen first. What was read counts only while the tree is
-//!    the one that it was read from.
-//! 3. If a flush has published another tree and memory still does not know, the update keeps its
+//!    written since is in a memtable and is seen first. What was read counts as long as no flush
+//!    added to what it was read from; merges change no value.
+//! 3. If a flush has added something and memory still does not know, the update keeps its
 //!    place at the head of the queue while its value is read once more.
 //!
 //! # Atomicity
@@ -205,7 +205,8 @@ impl<E: Env> Shard<E> {
             (Probe::Known(outcome), _) => outcome,
             // Memtables are asked before the tree, so they do not have the key.
             (Probe::NeedsDisk, Read::Done(found))
-                if found.tree.is(&self.0.view.borrow()) || planted!("update_trusts_old_tree") =>
+                if found.tree.shows_what(&self.0.view.borrow())
+                    || planted!("update_trusts_old_tree") =>
             {
                 let is_over = found.end.is_some_and(|end| end <= self.0.clock.now());
                 let version = Version {

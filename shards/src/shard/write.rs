@@ -163,7 +163,8 @@ impl<E: Env> Shard<E> {
         Taken::Now
     }
 
-    /// Whether the active memtable has room, sealing it if it is full and can be.
+    /// Whether writes are not held back for the merges and the active memtable has room, sealing it
+    /// if it is full and can be.
     fn admit(&self, write: &Deferred) -> Result<bool> {
         self.check_writable()?;
         self.check_targets(write)?;
@@ -175,6 +176,9 @@ impl<E: Env> Shard<E> {
             write.is_open() || !write.ops.is_empty(),
             "the client drops empty batches"
         );
+        if self.0.throttle.is_pausing() {
+            return Ok(false);
+        }
         if !self.is_full() {
             return Ok(true);
         }
@@ -249,6 +253,7 @@ impl<E: Env> Shard<E> {
         let (puts, deletes) = apply(&self.0.active.borrow(), &write.ops, timestamp, flags);
         count(&self.0.counters.puts, puts);
         count(&self.0.counters.deletes, deletes);
+        self.charge(write.ops.bytes());
         if self.0.space.is_on_reserve() {
             count(&self.0.counters.reserve_deletes, deletes);
         }

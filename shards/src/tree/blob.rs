@@ -1,11 +1,12 @@
-//! Extents that hold one long run of bytes: a large value, or the space map.
+//! Extents that hold one long stretch of bytes: a large value, the space map, the list of runs, or
+//! the filter of a run.
 //!
 //! # On-disk layout
 //! All numbers are little-endian.
 //! ```text
 //! 0   checksum       u32  CRC-32 of everything after it, the padding included
 //! 4   magic          u32  "LDBX"
-//! 8   kind           u8   1 value, 2 space map; then a zero
+//! 8   kind           u8   1 value, 2 space map, 3 list of runs, 4 filter; then a zero
 //! 10  shard          u16
 //! 12  database       [u8; 16]
 //! 28  content_bytes  u32
@@ -48,6 +49,8 @@ pub(super) const PIECE_BYTES: usize = 1 << 20;
 pub(super) enum BlobKind {
     Value,
     SpaceMap,
+    RunList,
+    Filter,
 }
 
 impl BlobKind {
@@ -55,7 +58,20 @@ impl BlobKind {
         match self {
             Self::Value => 1,
             Self::SpaceMap => 2,
+            Self::RunList => 3,
+            Self::Filter => 4,
         }
+    }
+}
+
+impl std::fmt::Display for BlobKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Value => "value",
+            Self::SpaceMap => "space map",
+            Self::RunList => "list of runs",
+            Self::Filter => "filter",
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Walking the entries of a view in key order, forward or in reverse.
+//! Walking the entries of one tree in key order, forward or in reverse.
 //!
 //! # Invariants
 //! * `path` holds the inner pages from the root to the parent of `leaf`, each with the position of
@@ -10,10 +10,13 @@ use std::rc::Rc;
 
 use lightning_io::Env;
 
+use super::address::PageRef;
 use super::lookup::TreeValue;
-use super::page::Page;
+use super::page::{Fences, Page};
+use super::root::Root;
+use super::store::Caching;
 use super::tree::Tree;
-use super::versions::TreeView;
+use super::versions::{TreeView, Version};
 use crate::{Direction, Entry, Result, Timestamp};
 
 /// Where a cursor is between two leaves.
@@ -28,7 +31,7 @@ enum Position {
     End,
 }
 
-/// A cursor over one view that goes in one direction.
+/// A cursor over one tree of a view that goes in one direction.
 ///
 /// `peek` and `advance` stay inside a leaf and never wait. When they have used it up,
 /// [`Self::fill`] goes to the next:
@@ -39,9 +42,12 @@ enum Position {
 ///     cursor.fill().await?;
 /// }
 /// ```
-pub(crate) struct TreeCursor<E: Env> {
+pub(super) struct TreeCursor<E: Env> {
     tree: Tree<E>,
-    view: TreeView,
+    version: Rc<Version>,
+    root: Root,
+    /// Whether the leaves that it reads are put into the cache; inner pages always are.
+    leaves: Caching,
     direction: Direction,
     position: Position,
     path: Vec<(Rc<Page>, usize)>,
@@ -61,12 +67,20 @@ impl<E: Env> std::fmt::Debug for TreeCursor<E> {
 }
 
 impl<E: Env> Tree<E> {
-    /// Makes a cursor over a view, before the smallest key: `seek`, or forward `fill`, reads its
-    /// first leaf.
-    pub(crate) fn cursor(&self, view: &TreeView, direction: Direction) -> TreeCursor<E> {
+    /// Makes a cursor over one tree of a view, before the smallest key: `seek`, or forward `fill`,
+    /// reads its first leaf.
+    pub(super) fn cursor_over(
+        &self,
+        view: &TreeView,
+        root: Root,
+        direction: Direction,
+        leaves: Caching,
+    ) -> TreeCursor<E> {
         TreeCursor {
             tree: self.clone(),
-            view: view.clone(),
+            version: Rc::clone(&view.version),
+            root,
+            leaves,
             direction,
             position: Position::Before(Vec::new()),
             path: Vec::new(),
@@ -87,16 +101,37 @@ impl<E: Env> TreeCursor<E> {
     ///
     /// # Cancel safety
     /// If the future is dropped, or fails, the next [`Self::fill`] does it again.
-    pub(crate) async fn seek(&mut self, key: &[u8]) -> Result<()> {
-        self.leaf = None;
-        self.position = Position::Before(key.to_vec());
+    pub(super) async fn seek(&mut self, key: &[u8]) -> Result<()> {
+        self.rewind(key);
         self.fill().await
+    }
+
+    /// As [`Self::seek`], but reads nothing yet: [`Self::fill`] does.
+    pub(super) fn rewind(&mut self, key: &[u8]) {
+        (self.leaf, self.index) = (None, None);
+        self.position = Position::Before(key.to_vec());
+    }
+
+    /// Goes behind every entry.
+    pub(super) fn end(&mut self) {
+        (self.leaf, self.index) = (None, None);
+        self.position = Position::End;
+    }
+
+    /// Whether it was not read where it begins.
+    pub(super) fn is_unread(&self) -> bool {
+        matches!(self.position, Position::Before(_))
+    }
+
+    /// The range of the leaf at hand.
+    pub(super) fn fences(&self) -> Option<Fences<'_>> {
+        Some(self.leaf.as_ref()?.fences())
     }
 
     /// The entry at the cursor; `None` at the end of its leaf. The value of an entry with
     /// [`crate::EntryFlags::OVERFLOW`] is a reference: see [`Self::value_of`].
     #[inline]
-    pub(crate) fn peek(&self) -> Option<Entry<'_>> {
+    pub(super) fn peek(&self) -> Option<Entry<'_>> {
         let entry = self.leaf.as_ref()?.leaf().entry(self.index?);
         Some(Entry {
             key: &self.key,
@@ -107,14 +142,14 @@ impl<E: Env> TreeCursor<E> {
     }
 
     /// The value of the entry at the cursor, for [`Tree::load`] or to be kept.
-    pub(crate) fn value_of(&self) -> Option<TreeValue> {
+    pub(super) fn value_of(&self) -> Option<TreeValue> {
         let (page, index) = (self.leaf.as_ref()?, self.index?);
-        Some(TreeValue::new(page, index, &self.view.version))
+        Some(TreeValue::new(page, index, &self.version))
     }
 
     /// Steps over the entry at the cursor.
     #[inline]
-    pub(crate) fn advance(&mut self) {
+    pub(super) fn advance(&mut self) {
         if let (Some(page), Some(index)) = (&self.leaf, self.index) {
             self.index = self.direction.after(index, page.leaf().count());
             self.load_key();
@@ -122,7 +157,7 @@ impl<E: Env> TreeCursor<E> {
     }
 
     /// Whether the cursor is behind every entry of the tree.
-    pub(crate) fn is_end(&self) -> bool {
+    pub(super) fn is_end(&self) -> bool {
         self.position == Position::End
     }
 
@@ -130,7 +165,7 @@ impl<E: Env> TreeCursor<E> {
     ///
     /// # Errors
     /// As [`Self::seek`]; the cursor stays where it was.
-    pub(crate) async fn fill(&mut self) -> Result<()> {
+    pub(super) async fn fill(&mut self) -> Result<()> {
         while self.peek().is_none() && self.position != Position::End {
             if let Position::Before(key) = &self.position {
                 let key = key.clone();
@@ -144,12 +179,12 @@ impl<E: Env> TreeCursor<E> {
 
     /// Finds the leaf of a key from the root. Nothing changes before every page is there.
     async fn descend_to(&mut self, key: &[u8]) -> Result<()> {
-        let state = *self.view.state();
-        let mut path: Vec<(Rc<Page>, usize)> = Vec::with_capacity(usize::from(state.height));
-        let (mut reference, mut level) = (state.root, state.height);
+        let root = self.root;
+        let mut path: Vec<(Rc<Page>, usize)> = Vec::with_capacity(usize::from(root.height));
+        let (mut reference, mut level) = (root.page, root.height);
         while level > 0 {
             level -= 1;
-            let page = self.tree.child_page(reference, level, path.last()).await?;
+            let page = self.read(reference, level, path.last()).await?;
             if level == 0 {
                 let (bound, count) = (
                     page.leaf().lower_bound(key, Timestamp::MAX),
@@ -191,7 +226,7 @@ impl<E: Env> TreeCursor<E> {
         loop {
             let (parent, index) = &path[path.len() - 1];
             let (reference, level) = (parent.inner().child(*index), parent.level() - 1);
-            let page = self.tree.child_page(reference, level, path.last()).await?;
+            let page = self.read(reference, level, path.last()).await?;
             if level == 0 {
                 self.index = Some(direction.first(page.leaf().count()));
                 self.leaf = Some(page);
@@ -203,6 +238,22 @@ impl<E: Env> TreeCursor<E> {
         self.path = path;
         self.arrive();
         Ok(())
+    }
+
+    async fn read(
+        &self,
+        reference: PageRef,
+        level: u8,
+        parent: Option<&(Rc<Page>, usize)>,
+    ) -> Result<Rc<Page>> {
+        let caching = if level > 0 {
+            Caching::Keep
+        } else {
+            self.leaves
+        };
+        self.tree
+            .child_page(reference, level, parent, caching)
+            .await
     }
 
     fn arrive(&mut self) {

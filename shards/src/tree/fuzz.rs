@@ -1,12 +1,13 @@
 //! The tree's decoders, for [`crate::fuzz`].
 
+mod lists;
+
 use std::path::Path;
 
 use lightning_io::{IoBuf, to_u32, to_u64, to_usize};
 
 use super::address::{Extent, PageRef, UNIT_BYTES};
 use super::blob::{self, BlobHeader, BlobKind, BlobRef};
-use super::census::PagesByCodec;
 use super::file_header;
 use super::inner::{InnerBuilder, InnerPage, InnerSize};
 use super::leaf::LeafPage;
@@ -14,18 +15,11 @@ use super::leaf_builder::{LeafBuilder, LeafSize};
 use super::packer::Packer;
 use super::page::{self, Fences, PAGE_BYTES_MAX, Page};
 use super::space::{Bitmap, Space};
-use super::state::TreeState;
 use super::wire::{put, u32_at, u64_at, usize_at};
 use crate::fuzz::{Decoder, Draw, OWNER, Verdict, byte, noise, number, refused};
-use crate::{Codec, Compression, Decompressor, Entry, EntryFlags, StorageKey, Timestamp};
+use crate::{Compression, Decompressor, Entry, EntryFlags, StorageKey, Timestamp};
 
-pub(crate) const STATE: Decoder = Decoder {
-    name: "tree_state",
-    make: make_state,
-    inflated_bytes_max: 0,
-    repair: |_| (),
-    check: check_state,
-};
+pub(crate) use lists::{FILTER, RUN_LIST, STATE, make_state};
 
 pub(crate) const FILE_HEADER: Decoder = Decoder {
     name: "tree_file_header",
@@ -66,53 +60,6 @@ pub(crate) const SPACE_MAP: Decoder = Decoder {
     repair: |_| (),
     check: check_space_map,
 };
-
-pub(crate) fn make_state(draw: Draw<'_>) -> Vec<u8> {
-    let mut state = TreeState::EMPTY;
-    if draw(5) > 0 {
-        let file_units = 20 + draw(1 << 30);
-        let root = PageRef {
-            unit: 1 + draw(file_units - 10),
-            len_bytes: 4096 * (1 + to_u32(to_usize(draw(4)))),
-            checksum: to_u32(to_usize(draw(1 << 32))),
-        };
-        let mut pages = PagesByCodec::NONE;
-        for _ in 0..=draw(5) {
-            let codec = Codec::ALL[to_usize(draw(4))];
-            pages.add(codec, root, 4096 * (4 + to_usize(draw(4))));
-        }
-        state = TreeState {
-            root,
-            pages,
-            space_map: BlobRef {
-                unit: 1 + draw(file_units - 10),
-                content_bytes: to_u32(to_usize(draw(9000))),
-                checksum: to_u32(to_usize(draw(1 << 32))),
-            },
-            entries: number(draw),
-            live_bytes: pages.total().stored_bytes + number(draw) / 2,
-            file_units,
-            height: 1 + byte(draw) % super::state::HEIGHT_MAX,
-        };
-    }
-    let mut bytes = [0; TreeState::BYTES];
-    state.encode(&mut bytes);
-    bytes.to_vec()
-}
-
-fn check_state(bytes: &[u8]) -> Verdict {
-    let Ok(bytes) = <&[u8; TreeState::BYTES]>::try_from(bytes) else {
-        return refused("not a state's length");
-    };
-    let state = match TreeState::decode(bytes) {
-        Ok(state) => state,
-        Err(what) => return refused(what),
-    };
-    let mut again = [0xff; TreeState::BYTES];
-    state.encode(&mut again);
-    assert_eq!(&again, bytes);
-    Verdict::Accepted { covered_bytes: 0 }
-}
 
 fn make_file_header(draw: Draw<'_>) -> Vec<u8> {
     let mut unit = vec![0; UNIT_BYTES];

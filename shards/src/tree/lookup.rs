@@ -1,4 +1,8 @@
-//! Point reads.
+//! Point reads: the runs from the newest to the oldest, then the base; the first that has the key
+//! has its newest version.
+//!
+//! A run is asked only when the key lies within its bounds and its filter does not exclude it. The
+//! filter of a run is read with the first key that needs it.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -8,7 +12,9 @@ use lightning_io::Env;
 
 use super::address::PageRef;
 use super::blob::{BlobKind, BlobRef};
+use super::filter::hash_of;
 use super::page::Page;
+use super::root::Root;
 use super::store::Caching;
 use super::tree::Tree;
 use super::versions::{TreeView, Version};
@@ -113,16 +119,45 @@ enum Descent {
 }
 
 impl<E: Env> Tree<E> {
-    /// Looks a key up in the page cache alone: the newest version that is not newer than `at`.
+    /// Looks a key up in memory alone: the newest version that is not newer than `at`.
     #[inline]
     pub(crate) fn try_get(&self, view: &TreeView, key: &[u8], at: Timestamp) -> Result<Lookup> {
-        let leaf = match self.descend_cached(view, key)? {
+        let version = &view.version;
+        if !version.list.runs.is_empty() {
+            let hash = hash_of(key);
+            for candidate in version.list.candidates(key) {
+                let mut may_hold = false;
+                for speaker in candidate.speakers {
+                    match speaker.may_hold(hash) {
+                        Some(answer) => may_hold |= answer && speaker.spans(key),
+                        None => return Ok(Lookup::NeedIo),
+                    }
+                }
+                if may_hold {
+                    match self.try_get_in(version, &candidate.run.root, key, at)? {
+                        Lookup::Absent => {}
+                        found => return Ok(found),
+                    }
+                }
+            }
+        }
+        self.try_get_in(version, &version.state.base, key, at)
+    }
+
+    fn try_get_in(
+        &self,
+        version: &Rc<Version>,
+        root: &Root,
+        key: &[u8],
+        at: Timestamp,
+    ) -> Result<Lookup> {
+        let leaf = match self.descend_cached(root, key)? {
             Descent::Leaf(leaf) => leaf,
             Descent::Empty => return Ok(Lookup::Absent),
             Descent::Missing => return Ok(Lookup::NeedIo),
         };
         Ok(leaf.leaf().find(key, at).map_or(Lookup::Absent, |index| {
-            Lookup::Found(TreeValue::new(&leaf, index, &view.version))
+            Lookup::Found(TreeValue::new(&leaf, index, version))
         }))
     }
 
@@ -139,15 +174,43 @@ impl<E: Env> Tree<E> {
         key: &[u8],
         at: Timestamp,
     ) -> Result<Option<TreeValue>> {
-        let state = view.state();
-        let (mut reference, mut level) = (state.root, state.height);
+        let version = &view.version;
+        if !version.list.runs.is_empty() {
+            let hash = hash_of(key);
+            for candidate in version.list.candidates(key) {
+                let mut may_hold = false;
+                for speaker in candidate.speakers {
+                    may_hold =
+                        may_hold || speaker.spans(key) && self.shared.may_hold(speaker, hash).await;
+                }
+                if may_hold {
+                    let found = self.get_in(version, &candidate.run.root, key, at).await?;
+                    if found.is_some() {
+                        return Ok(found);
+                    }
+                }
+            }
+        }
+        self.get_in(version, &version.state.base, key, at).await
+    }
+
+    async fn get_in(
+        &self,
+        version: &Rc<Version>,
+        root: &Root,
+        key: &[u8],
+        at: Timestamp,
+    ) -> Result<Option<TreeValue>> {
+        let (mut reference, mut level) = (root.page, root.height);
         let mut parent: Option<(Rc<Page>, usize)> = None;
         while level > 0 {
             level -= 1;
-            let page = self.child_page(reference, level, parent.as_ref()).await?;
+            let page = self
+                .child_page(reference, level, parent.as_ref(), Caching::Keep)
+                .await?;
             if level == 0 {
                 let found = page.leaf().find(key, at);
-                return Ok(found.map(|index| TreeValue::new(&page, index, &view.version)));
+                return Ok(found.map(|index| TreeValue::new(&page, index, version)));
             }
             let index = page.inner().child_index(key);
             reference = page.inner().child(index);
@@ -163,8 +226,9 @@ impl<E: Env> Tree<E> {
         reference: PageRef,
         level: u8,
         parent: Option<&(Rc<Page>, usize)>,
+        caching: Caching,
     ) -> Result<Rc<Page>> {
-        let page = self.shared.store.page(reference, level, Caching::Keep);
+        let page = self.shared.store.page(reference, level, caching);
         page.await.map_err(|error| {
             error.with_keys(
                 parent.map_or((None, None), |(page, index)| page.inner().key_range(*index)),
@@ -199,11 +263,10 @@ impl<E: Env> Tree<E> {
         Ok(Bytes::from(content))
     }
 
-    fn descend_cached(&self, view: &TreeView, key: &[u8]) -> Result<Descent> {
-        let state = view.state();
+    fn descend_cached(&self, root: &Root, key: &[u8]) -> Result<Descent> {
         let store = &self.shared.store;
         let mut cache = store.cache.borrow_mut();
-        let (mut reference, mut level) = (state.root, state.height);
+        let (mut reference, mut level) = (root.page, root.height);
         while level > 0 {
             level -= 1;
             let Some(page) = cache.get(reference) else {

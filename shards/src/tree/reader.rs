@@ -16,10 +16,11 @@ use super::blob::{BlobKind, BlobRef};
 use super::file_header;
 use super::leaf::reference_in;
 use super::page::{PAGE_BYTES_MAX, Page};
+use super::root::Root;
 use super::space::{Bitmap, FILE_UNITS_MAX, Space};
 use super::state::TreeState;
 use super::store::Store;
-use super::tree::{TreeConfig, new_store};
+use super::tree::{TreeConfig, new_store, read_run_list};
 use super::walk::Walk;
 use crate::{Entry, EntryFlags, FileOwner, Result};
 
@@ -31,6 +32,29 @@ const _: () = assert!(PAGE_BYTES_MAX <= 2 * WINDOW_BYTES);
 /// A tree's file, for reading alone.
 pub(crate) struct TreeReader<E: Env> {
     store: Rc<Store<E>>,
+}
+
+/// A tree of a state: the base, or a run.
+#[derive(Debug, Clone)]
+pub(crate) struct TreePart {
+    root: Root,
+    /// What is below was merged into another part.
+    from: Vec<u8>,
+}
+
+impl TreePart {
+    /// The base of a state.
+    pub(crate) fn base(state: &TreeState) -> Self {
+        Self {
+            root: state.base,
+            from: Vec::new(),
+        }
+    }
+
+    /// Whether an entry is still this part's.
+    pub(crate) fn has(&self, key: &[u8]) -> bool {
+        key >= self.from.as_slice()
+    }
 }
 
 impl<E: Env> std::fmt::Debug for TreeReader<E> {
@@ -103,9 +127,22 @@ impl<E: Env> TreeReader<E> {
             .map_err(|what| self.store.damage(map.unit, what))
     }
 
-    /// Walks the tree of a state, from the page on that has `from`.
-    pub(crate) fn walk(&self, state: &TreeState, from: &[u8]) -> Walk<E> {
-        Walk::new(&self.store, state, from)
+    /// The runs of a state, oldest first.
+    ///
+    /// # Errors
+    /// `Corruption` for a damaged list.
+    pub(crate) async fn runs(&self, state: &TreeState) -> Result<Vec<TreePart>> {
+        let list = read_run_list(&self.store, state).await?;
+        let parts = list.runs.iter().map(|run| TreePart {
+            root: run.root,
+            from: run.merged_to.clone(),
+        });
+        Ok(parts.collect())
+    }
+
+    /// Walks a tree, from the page on that has `from`.
+    pub(crate) fn walk(&self, part: &TreePart, from: &[u8]) -> Walk<E> {
+        Walk::new(&self.store, &part.root, from.max(&part.from))
     }
 
     /// Looks for leaves from the file's beginning on, of whatever tree.

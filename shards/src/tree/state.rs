@@ -1,79 +1,62 @@
-//! What a superblock has to remember of a tree.
+//! What a superblock has to remember of a tree's file.
 //!
 //! # On-disk layout
-//! 160 bytes, little-endian, inside a record that its owner identifies and checksums:
+//! 176 bytes, little-endian, inside a record that its owner identifies and checksums:
 //! ```text
-//! 0   root        [u8; 16]  page reference; unit 0 for an empty tree
-//! 16  space_map   [u8; 16]  blob reference; unit 0 for a tree that was never written
-//! 32  entries     u64
-//! 40  live_bytes  u64       pages and large values, in whole units
-//! 48  file_units  u64       units that the allocator knows
-//! 56  height      u8        levels; 0 for an empty tree; then seven zeros
-//! 64  pages       [u8; 96]  pages by codec: see `census.rs`
+//! 0    base        [u8; 136]  the root of the base: see `root.rs`
+//! 136  space_map   [u8; 16]   blob reference; unit 0 for a file that was never written
+//! 152  runs        [u8; 16]   blob reference to the list of runs; unit 0 where there is none
+//! 168  file_units  u64        units that the allocator knows
 //! ```
 
-use super::address::{Extent, PageRef};
+use super::address::Extent;
 use super::blob::BlobRef;
-use super::census::PagesByCodec;
+use super::root::Root;
 use super::space::FILE_UNITS_MAX;
 use super::wire::{put, u64_at};
 
-/// More levels than a tree can have: a page holds at least two children, and the file at most
-/// 2^32 units.
-pub(super) const HEIGHT_MAX: u8 = 34;
-
-/// The root of a tree and what is counted about it. Small, and copied freely.
+/// What the file holds. Small, and copied freely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TreeState {
-    pub(super) root: PageRef,
+    pub(super) base: Root,
     pub(super) space_map: BlobRef,
-    pub(super) entries: u64,
-    pub(super) live_bytes: u64,
+    pub(super) runs: BlobRef,
     pub(super) file_units: u64,
-    pub(super) height: u8,
-    /// Of the live bytes, those of pages, by codec.
-    pub(super) pages: PagesByCodec,
 }
 
-const ROOT: usize = 0;
-const SPACE_MAP: usize = ROOT + PageRef::BYTES;
-const ENTRIES: usize = SPACE_MAP + BlobRef::BYTES;
-const LIVE_BYTES: usize = ENTRIES + 8;
-const FILE_UNITS: usize = LIVE_BYTES + 8;
-const HEIGHT: usize = FILE_UNITS + 8;
-const PAGES: usize = HEIGHT + 8;
+const BASE: usize = 0;
+const SPACE_MAP: usize = BASE + Root::BYTES;
+const RUNS: usize = SPACE_MAP + BlobRef::BYTES;
+const FILE_UNITS: usize = RUNS + BlobRef::BYTES;
 
 impl TreeState {
     /// Bytes on disk.
-    pub(crate) const BYTES: usize = PAGES + PagesByCodec::BYTES;
+    pub(crate) const BYTES: usize = FILE_UNITS + 8;
 
     /// The state of a file that holds its header alone.
     pub(super) const EMPTY: Self = Self {
-        root: PageRef::NONE,
+        base: Root::EMPTY,
         space_map: BlobRef::NONE,
-        entries: 0,
-        live_bytes: 0,
+        runs: BlobRef::NONE,
         file_units: 1,
-        height: 0,
-        pages: PagesByCodec::NONE,
     };
 
-    /// The number of entries in the tree.
+    /// The number of entries in the base.
     #[cfg(test)]
     pub(crate) fn entry_count(&self) -> u64 {
-        self.entries
+        self.base.entries
     }
 
-    /// Bytes of live pages and large values, in whole units.
+    /// Bytes of the live pages and large values of the base, in whole units.
     #[cfg(test)]
     pub(crate) fn live_bytes(&self) -> u64 {
-        self.live_bytes
+        self.base.live_bytes
     }
 
-    /// The number of levels; 0 for an empty tree.
+    /// The number of levels of the base; 0 for an empty one.
     #[cfg(test)]
     pub(crate) fn height(&self) -> u8 {
-        self.height
+        self.base.height
     }
 
     /// Where the space map begins in the file.
@@ -85,13 +68,10 @@ impl TreeState {
     /// Writes the state into its place in a superblock.
     pub(crate) fn encode(&self, bytes: &mut [u8; Self::BYTES]) {
         bytes.fill(0);
-        put(bytes, ROOT, &self.root.encode());
+        self.base.encode(&mut bytes[BASE..SPACE_MAP]);
         put(bytes, SPACE_MAP, &self.space_map.encode());
-        put(bytes, ENTRIES, &self.entries.to_le_bytes());
-        put(bytes, LIVE_BYTES, &self.live_bytes.to_le_bytes());
+        put(bytes, RUNS, &self.runs.encode());
         put(bytes, FILE_UNITS, &self.file_units.to_le_bytes());
-        bytes[HEIGHT] = self.height;
-        self.pages.encode(&mut bytes[PAGES..]);
     }
 
     /// Reads a state from a superblock whose checksum was verified.
@@ -100,17 +80,11 @@ impl TreeState {
     /// What contradicts itself; the caller knows the place.
     pub(crate) fn decode(bytes: &[u8; Self::BYTES]) -> Result<Self, String> {
         let state = Self {
-            root: PageRef::decode(&bytes[ROOT..]),
+            base: Root::decode(&bytes[BASE..SPACE_MAP])?,
             space_map: BlobRef::decode(&bytes[SPACE_MAP..]),
-            entries: u64_at(bytes, ENTRIES),
-            live_bytes: u64_at(bytes, LIVE_BYTES),
+            runs: BlobRef::decode(&bytes[RUNS..]),
             file_units: u64_at(bytes, FILE_UNITS),
-            height: bytes[HEIGHT],
-            pages: PagesByCodec::decode(&bytes[PAGES..]),
         };
-        if bytes[HEIGHT + 1..PAGES].iter().any(|&byte| byte != 0) {
-            return Err("a tree state has padding that is not zero".to_owned());
-        }
         state.check()?;
         Ok(state)
     }
@@ -120,71 +94,45 @@ impl TreeState {
         if self.file_units == 0 || self.file_units > FILE_UNITS_MAX {
             return Err(format!("a tree file of {} units", self.file_units));
         }
-        if self.root.is_none() != (self.height == 0)
-            || self.root.is_none() && (self.entries, self.live_bytes) != (0, 0)
-            || self.height > HEIGHT_MAX
-        {
-            return Err(format!(
-                "a root at unit {} of a tree of {} levels and {} entries",
-                self.root.unit, self.height, self.entries
-            ));
-        }
-        let pages = self.pages.total();
-        if self.root.is_none() != (pages.pages == 0)
-            || pages.stored_bytes > self.live_bytes
-            || pages.stored_bytes > pages.raw_bytes
-        {
-            return Err(format!(
-                "{} pages of {} bytes, {} in memory, in a tree of {} levels and {} bytes",
-                pages.pages, pages.stored_bytes, pages.raw_bytes, self.height, self.live_bytes
-            ));
-        }
-        if !self.root.is_none() && self.space_map.is_none() {
+        self.base.check(self.file_units)?;
+        if self.space_map.is_none() && !(self.base.is_empty() && self.runs.is_none()) {
             return Err("a tree without a space map".to_owned());
         }
+        if self.runs.is_none() && self.runs != BlobRef::NONE {
+            return Err("a reference to no list of runs that says more".to_owned());
+        }
         let inside = |extent: Extent| extent.end().is_some_and(|end| end <= self.file_units);
-        if !inside(self.root.extent()) || !inside(self.space_map.extent()) {
+        if !inside(self.space_map.extent()) || !inside(self.runs.extent()) {
             return Err(format!(
-                "root at unit {} and space map at unit {} of a file of {} units",
-                self.root.unit, self.space_map.unit, self.file_units
+                "space map at unit {} and list of runs at unit {} of a file of {} units",
+                self.space_map.unit, self.runs.unit, self.file_units
             ));
         }
         Ok(())
     }
 }
 
-const _: () = assert!(PAGES == 64 && TreeState::BYTES == 160);
+const _: () = assert!(SPACE_MAP == 136 && TreeState::BYTES == 176);
 
 #[cfg(test)]
 mod tests {
+    use super::super::root::tests::root;
     use super::*;
-    use crate::Codec;
 
     fn state() -> TreeState {
         TreeState {
-            root: PageRef {
-                unit: 5,
-                len_bytes: 8192,
-                checksum: 0x0a0b_0c0d,
-            },
+            base: root(),
             space_map: BlobRef {
                 unit: 9,
                 content_bytes: 8,
                 checksum: 0x0102_0304,
             },
-            entries: 258,
-            live_bytes: 8192,
-            file_units: 256,
-            height: 1,
-            pages: {
-                let mut pages = PagesByCodec::NONE;
-                let reference = PageRef {
-                    len_bytes: 4096,
-                    ..PageRef::NONE
-                };
-                pages.add(Codec::Zstd, reference, 16384);
-                pages
+            runs: BlobRef {
+                unit: 17,
+                content_bytes: 500,
+                checksum: 0x0506_0708,
             },
+            file_units: 256,
         }
     }
 
@@ -197,36 +145,14 @@ mod tests {
         }
         let mut bytes = [0; TreeState::BYTES];
         state().encode(&mut bytes);
+        assert_eq!(bytes[0], 5);
         assert_eq!(
-            bytes[..32],
+            bytes[136..],
             [
-                5, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 13, 12, 11, 10, 9, 0, 0, 0, 0, 0, 0, 0, 8,
-                0, 0, 0, 4, 3, 2, 1
+                9, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 4, 3, 2, 1, 17, 0, 0, 0, 0, 0, 0, 0, 0xf4, 1,
+                0, 0, 8, 7, 6, 5, 0, 1, 0, 0, 0, 0, 0, 0
             ]
         );
-        assert_eq!(
-            bytes[32..64],
-            [
-                2, 1, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0,
-                0, 0, 0, 0, 0
-            ]
-        );
-    }
-
-    #[test]
-    fn a_state_counts_pages_by_codec() {
-        let mut bytes = [0; TreeState::BYTES];
-        state().encode(&mut bytes);
-        let of = |codec: usize| &bytes[64 + 24 * codec..][..24];
-        assert_eq!(of(0), [0; 24]);
-        assert_eq!(of(1), [0; 24]);
-        assert_eq!(
-            of(2),
-            [
-                1, 0, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0
-            ]
-        );
-        assert_eq!(of(3), [0; 24]);
     }
 
     #[test]
@@ -238,19 +164,17 @@ mod tests {
             state.encode(&mut bytes);
             TreeState::decode(&bytes).is_err()
         };
-        assert!(refused(|state| state.root.unit = 255));
-        assert!(refused(|state| state.root.unit = u64::MAX));
-        assert!(refused(|state| state.height = 0));
-        assert!(refused(|state| state.height = HEIGHT_MAX + 1));
+        assert!(refused(|state| state.base.page.unit = 255));
+        assert!(refused(|state| state.base.height = 0));
+        assert!(refused(|state| state.runs.unit = 256));
+        assert!(refused(|state| state.runs.unit = 0));
+        assert!(refused(|state| state.space_map.unit = u64::MAX));
         assert!(refused(|state| state.space_map = BlobRef::NONE));
-        assert!(refused(|state| state.root = PageRef::NONE));
-        assert!(refused(|state| state.pages = PagesByCodec::NONE));
-        assert!(refused(|state| state.live_bytes = 0));
+        assert!(refused(|state| {
+            state.base = Root::EMPTY;
+            state.space_map = BlobRef::NONE;
+        }));
         assert!(refused(|state| state.file_units = 0));
         assert!(refused(|state| state.file_units = u64::MAX));
-        let mut bytes = [0; TreeState::BYTES];
-        state().encode(&mut bytes);
-        bytes[PAGES - 1] = 1;
-        assert!(TreeState::decode(&bytes).is_err());
     }
 }

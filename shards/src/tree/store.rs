@@ -15,6 +15,7 @@ use lightning_io::{Env, File, IoBuf, IoError, IoErrorKind, IoOp, to_u64, to_usiz
 use super::address::{Extent, PageRef, UNIT_BYTES, offset_of};
 use super::blob::{self, BlobHeader, BlobKind, BlobRef, PIECE_BYTES};
 use super::page::{PAGE_BYTES_MAX, Page};
+use super::run::LIST_BYTES_MAX;
 use super::space::Space;
 use crate::cache::PageCache;
 use crate::reread::read_retrying;
@@ -105,10 +106,15 @@ impl<E: Env> Store<E> {
     /// Reads a blob whole, piece by piece.
     pub(super) async fn read_blob(&self, reference: BlobRef, kind: BlobKind) -> Result<Vec<u8>> {
         let content_len = reference.content_len();
-        if kind == BlobKind::Value && content_len > VALUE_BYTES_MAX {
+        let len_max = match kind {
+            BlobKind::Value => VALUE_BYTES_MAX,
+            BlobKind::RunList => LIST_BYTES_MAX,
+            BlobKind::SpaceMap | BlobKind::Filter => usize::MAX,
+        };
+        if content_len > len_max {
             return Err(self.damage(
                 reference.unit,
-                format!("a reference to a value of {content_len} bytes"),
+                format!("a reference to a {kind} of {content_len} bytes"),
             ));
         }
         let extent = reference.extent();

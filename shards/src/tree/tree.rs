@@ -10,18 +10,20 @@ use std::rc::Rc;
 
 use lightning_io::{Access, Creation, Env, File, to_u64};
 
-use super::address::{UNIT_BYTES, offset_of};
+use super::address::{Extent, UNIT_BYTES, offset_of};
 use super::blob::BlobKind;
 use super::census::PagesByCodec;
+use super::edit::TreeUpdate;
 use super::file_header;
+use super::filters::GrowingFilter;
 use super::page::{PAGE_BYTES_MIN, PAGE_BYTES_TARGET_MAX};
+use super::run::{RunInfo, RunList};
 use super::space::{Bitmap, Space};
 use super::state::TreeState;
 use super::store::Store;
-use super::update::{TreeUpdate, Update};
 use super::versions::{TreeView, Versions};
 use crate::cache::{CacheStats, PageCache};
-use crate::{Compression, EntrySource, Error, FileOwner, Result};
+use crate::{Compression, Error, FileOwner, Result};
 
 /// How a tree is laid out and how much memory it may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,13 +52,19 @@ impl Default for TreeConfig {
 pub(crate) struct TreeStats {
     /// The page cache.
     pub cache: CacheStats,
-    /// Entries in the current tree.
+    /// Entries of base and runs.
     pub entries: u64,
-    /// Its levels.
+    /// The runs.
+    pub runs: u64,
+    /// Their pages and large values, in whole units.
+    pub runs_bytes: u64,
+    /// What of that is to be merged.
+    pub debt_bytes: u64,
+    /// The levels of the base.
     pub height: u8,
-    /// Its pages and large values, in whole units.
+    /// Pages and large values of base and runs, in whole units.
     pub live_bytes: u64,
-    /// Its pages by codec.
+    /// The pages of base and runs by codec.
     pub pages: PagesByCodec,
     /// What the allocator holds as taken: live, waiting for views, and the update under way.
     pub used_bytes: u64,
@@ -76,6 +84,8 @@ pub(super) struct Shared<E: Env> {
     pub(super) versions: RefCell<Versions>,
     pub(super) page_bytes: usize,
     pub(super) compression: Compression,
+    /// The filter of the run that a merge of runs makes, as far as it has come.
+    pub(super) growing_filter: RefCell<Option<GrowingFilter>>,
 }
 
 /// A copy-on-write B+tree in one file.
@@ -133,12 +143,12 @@ impl<E: Env> Tree<E> {
         file.sync().await?;
         let state = TreeState::EMPTY;
         let store = new_store(env, file, owner, config);
-        let tree = Self::assemble(store, state, config);
+        let tree = Self::assemble(store, state, RunList::default(), config);
         Ok((tree, state))
     }
 
-    /// Opens the tree that a superblock remembers. Reads the header and the space map, nothing
-    /// else.
+    /// Opens the tree that a superblock remembers. Reads the header, the space map and the list of
+    /// runs, nothing else.
     ///
     /// # Errors
     /// `Corruption` for a file that is damaged, shorter than the state says, or not this owner's;
@@ -173,18 +183,20 @@ impl<E: Env> Tree<E> {
             let used = read_space_map(&store, state).await?;
             *store.space.borrow_mut() = Space::new(used, state.file_units);
         }
+        let list = read_run_list(&store, state).await?;
         let config = TreeConfig {
             page_bytes,
             ..config
         };
-        Ok(Self::assemble(store, *state, config))
+        Ok(Self::assemble(store, *state, list, config))
     }
 
-    fn assemble(store: Store<E>, state: TreeState, config: TreeConfig) -> Self {
+    fn assemble(store: Store<E>, state: TreeState, list: RunList, config: TreeConfig) -> Self {
         Self {
             shared: Rc::new(Shared {
                 store: Rc::new(store),
-                versions: RefCell::new(Versions::new(state)),
+                versions: RefCell::new(Versions::new(state, list)),
+                growing_filter: RefCell::new(None),
                 page_bytes: config.page_bytes,
                 compression: config.compression,
             }),
@@ -199,54 +211,40 @@ impl<E: Env> Tree<E> {
         }
     }
 
-    /// Writes a new tree that has the batch in it: of each key the newest version, and no key whose
-    /// newest version is a tombstone. A version that is older than what the tree has is passed
-    /// over.
-    ///
-    /// # Panics
-    /// When the update before was neither published nor discarded: two trees cannot both follow
-    /// one.
-    ///
-    /// # Errors
-    /// `Invalid` for a batch out of order or out of bounds, `Corruption` for a damaged page in its
-    /// way, otherwise what the device says. Everything is as it was before; the batch was consumed
-    /// in part. After an error of the final sync nothing that this file wrote may be trusted to be
-    /// durable: the owner stops taking writes.
-    ///
-    /// # Cancel safety
-    /// Run it in a task of its own. If the future is dropped, the tree is as it was, but the units
-    /// that were taken stay so until the file is opened again.
-    pub(crate) async fn apply(&self, source: &mut impl EntrySource) -> Result<TreeUpdate> {
-        self.reclaim();
-        let base = self.shared.versions.borrow().current().state;
-        let mut update = Update::new(&self.shared, base);
-        // In a box: the machinery of a merge is large, and one allocation an update is nothing.
-        match Box::pin(update.run(source)).await {
-            Ok(state) => {
-                let (taken, freed) = update.writer.finish();
-                Ok(TreeUpdate {
-                    state,
-                    taken,
-                    freed,
-                })
-            }
-            Err(error) => {
-                update.writer.give_back();
-                Err(error)
-            }
-        }
+    /// The runs of the current version, oldest first.
+    pub(crate) fn runs(&self) -> Vec<RunInfo> {
+        let versions = self.shared.versions.borrow();
+        let runs = &versions.current().list.runs;
+        runs.iter().map(|run| run.info()).collect()
     }
 
-    /// Makes an update's tree the current one. Call it once the superblock that holds
-    /// [`TreeUpdate::state`] is durable, not before: what the update freed is written over.
+    /// What the next run will be called; every one that there is has a smaller number.
+    pub(crate) fn next_run_id(&self) -> u64 {
+        self.shared.versions.borrow().current().list.next_id
+    }
+
+    /// The bytes of the base's pages and large values.
+    pub(crate) fn base_bytes(&self) -> u64 {
+        self.shared
+            .versions
+            .borrow()
+            .current()
+            .state
+            .base
+            .live_bytes
+    }
+
+    /// Makes what an edit wrote the current version. Call it once the superblock that holds
+    /// [`TreeUpdate::state`] is durable, not before: what the edit freed is written over.
     ///
     /// # Panics
-    /// When the update is not one of this tree.
+    /// When the edit is not one of this tree.
     pub(crate) fn publish(&self, update: TreeUpdate) {
         let updating = self.shared.store.updating.replace(false);
         assert!(updating, "an update of this tree is under way");
-        let TreeUpdate { state, freed, .. } = update;
-        self.shared.versions.borrow_mut().publish(state, freed);
+        let TreeUpdate { next, freed, .. } = update;
+        self.shared.versions.borrow_mut().publish(next, freed);
+        self.shared.reserve_filters();
         self.reclaim();
     }
 
@@ -280,12 +278,22 @@ impl<E: Env> Tree<E> {
         let versions = self.shared.versions.borrow();
         let space = store.space.borrow();
         let state = &versions.current().state;
+        let runs = &versions.current().list.runs;
+        let mut total = state.base;
+        for run in runs {
+            total.entries += run.left;
+            total.live_bytes += run.root.live_bytes;
+            total.pages = total.pages.after(&run.root.pages, &PagesByCodec::NONE);
+        }
         TreeStats {
             cache: store.cache.borrow().stats(),
-            entries: state.entries,
-            height: state.height,
-            live_bytes: state.live_bytes,
-            pages: state.pages,
+            entries: total.entries,
+            runs: to_u64(runs.len()),
+            runs_bytes: total.live_bytes - state.base.live_bytes,
+            debt_bytes: runs.iter().map(|run| run.info().debt_bytes).sum(),
+            height: state.base.height,
+            live_bytes: total.live_bytes,
+            pages: total.pages,
             used_bytes: space.used_units() * to_u64(UNIT_BYTES),
             file_bytes: space.file_units() * to_u64(UNIT_BYTES),
             retired_versions: versions.retired_count(),
@@ -322,15 +330,26 @@ pub(super) async fn read_space_map<E: Env>(store: &Store<E>, state: &TreeState) 
     let content = store.read_blob(reference, BlobKind::SpaceMap).await?;
     let mut map = Bitmap::from_bytes(&content, state.file_units)
         .map_err(|what| store.damage(reference.unit, what))?;
-    let root = state.root.extent();
     if planted!("space_map_unreserved") {
         return Ok(map);
     }
-    if map.insert(reference.extent()) > 0 || !map.contains(root) {
+    let is_taken = |extent: Extent| extent.unit == 0 || map.contains(extent);
+    let needed = is_taken(state.base.page.extent()) && is_taken(state.runs.extent());
+    if map.insert(reference.extent()) > 0 || !needed {
         return Err(store.damage(
             reference.unit,
-            "the space map calls itself taken, or the root free",
+            "the space map calls itself taken, or the root or the list of runs free",
         ));
     }
     Ok(map)
+}
+
+/// Reads the list of runs of a state.
+pub(super) async fn read_run_list<E: Env>(store: &Store<E>, state: &TreeState) -> Result<RunList> {
+    let reference = state.runs;
+    if reference.is_none() {
+        return Ok(RunList::default());
+    }
+    let content = store.read_blob(reference, BlobKind::RunList).await?;
+    RunList::decode(&content, state.file_units).map_err(|what| store.damage(reference.unit, what))
 }

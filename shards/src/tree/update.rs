@@ -11,12 +11,9 @@
 //!    page on its left, wherever in the new tree that is, and joins it.
 //! 4. The first level with a single page and nothing above is the root. So the tree grows when the
 //!    old root splits and shrinks when one child is left.
-//! 5. The space map is written, then the file is synced.
 //!
-//! # Crash argument
-//! Only units that the published tree does not reach are written. The new root is known to
-//! nobody but the caller, who may publish it once the superblock that names it is durable; until
-//! then a restart finds the old root, the old space map and every page they reach.
+//! What becomes of the new root, and what a crash leaves, is the business of the edit that the
+//! update is a part of: see `edit.rs`.
 
 use std::cmp::Ordering;
 use std::rc::Rc;
@@ -24,16 +21,16 @@ use std::rc::Rc;
 use lightning_io::Env;
 
 use super::address::PageRef;
-use super::blob::{BlobKind, BlobRef};
+use super::blob::BlobRef;
+use super::filter::{Filter, hash_of};
+use super::leaf::reference_in;
 use super::level::{Body, Level, Outgoing};
 use super::open_leaf::OpenLeaf;
 use super::page::{Fences, INLINE_VALUE_DIVISOR, Page};
-use super::space::Bitmap;
-use super::state::{HEIGHT_MAX, TreeState};
+use super::root::{HEIGHT_MAX, Root};
 use super::store::Caching;
 use super::tree::Shared;
-use super::versions::Freed;
-use super::writer::{Taken, WRITE_BYTES_MAX, Writer};
+use super::writer::{WRITE_BYTES_MAX, Writer};
 use crate::{
     Entry, EntryFlags, EntrySource, Error, Result, StorageKey, Timestamp, VALUE_BYTES_MAX,
 };
@@ -41,23 +38,23 @@ use crate::{
 /// Entries merged between two chances for other tasks: about 20 us.
 const MERGE_STRIDE: usize = 64;
 
-/// A new tree on disk that nobody sees yet: publish it or discard it.
-///
-/// Dropping it does neither. Its units and those that it frees then stay taken, and no other update
-/// can begin; so does an owner that cannot know whether its superblock was written.
-#[derive(Debug)]
-#[must_use = "an update is to be published or discarded"]
-pub(crate) struct TreeUpdate {
-    pub(super) state: TreeState,
-    pub(super) taken: Taken,
-    pub(super) freed: Freed,
+/// What becomes of deletions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tombstones {
+    /// The tree is the oldest: nothing behind it has the key.
+    End,
+    /// Something older may have the key.
+    Keep,
 }
 
-impl TreeUpdate {
-    /// What the superblock has to say for the update to be there after a restart.
-    pub(crate) fn state(&self) -> &TreeState {
-        &self.state
-    }
+/// Where the large values of a batch are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LargeValues {
+    /// In the batch; they are written.
+    Written,
+    /// In the file already, where they stay: the batch refers to them, and the tree takes them
+    /// over.
+    Adopted,
 }
 
 /// An inner page of the old tree on the way down, and the next of its children to look at.
@@ -85,68 +82,94 @@ struct Bounds {
 
 pub(super) struct Update<'a, E: Env> {
     shared: &'a Shared<E>,
-    base: TreeState,
-    pub(super) writer: Writer<E>,
+    writer: &'a mut Writer<E>,
+    base: Root,
+    tombstones: Tombstones,
+    large_values: LargeValues,
+    /// Gets every key that is put into the tree.
+    filter: Option<&'a mut Filter>,
     levels: Vec<Level>,
     path: Vec<Frame>,
     entries: u64,
+    /// No entry that was put into the tree is newer.
+    newest: Timestamp,
     /// The last key taken from the batch.
     last_key: Option<Vec<u8>>,
 }
 
+/// What an update came to.
+#[derive(Debug)]
+pub(super) struct Updated {
+    pub(super) root: Root,
+    pub(super) newest: Timestamp,
+    /// The last key of the batch; `None` for an empty one.
+    pub(super) last_key: Option<Vec<u8>>,
+}
+
 impl<'a, E: Env> Update<'a, E> {
-    pub(super) fn new(shared: &'a Shared<E>, base: TreeState) -> Self {
+    /// An update of the tree of `base` by a batch from memory, which ends deletions.
+    pub(super) fn new(shared: &'a Shared<E>, writer: &'a mut Writer<E>, base: Root) -> Self {
         Self {
             shared,
+            writer,
             base,
-            writer: Writer::new(&shared.store, shared.compression),
+            tombstones: Tombstones::End,
+            large_values: LargeValues::Written,
+            filter: None,
             levels: Vec::new(),
             path: Vec::new(),
             entries: base.entries,
+            newest: Timestamp::ZERO,
             last_key: None,
         }
+    }
+
+    /// Makes the tree one that is not the oldest, with a filter of its keys.
+    pub(super) fn of_run(mut self, filter: &'a mut Filter) -> Self {
+        self.tombstones = Tombstones::Keep;
+        self.filter = Some(filter);
+        self
+    }
+
+    /// Takes a batch whose large values are in the file already.
+    pub(super) fn adopting(mut self) -> Self {
+        self.large_values = LargeValues::Adopted;
+        self
     }
 
     fn env(&self) -> &'a E {
         &self.shared.store.env
     }
 
-    /// Writes the whole update and syncs the file.
-    pub(super) async fn run(&mut self, source: &mut impl EntrySource) -> Result<TreeState> {
-        if source.peek().is_none() {
-            return Ok(self.base);
-        }
-        self.walk(source).await?;
-        let (root, height) = self.finish().await?;
+    /// Writes the pages of the new tree; the writer must not have written another one.
+    pub(super) async fn run(mut self, source: &mut impl EntrySource) -> Result<Updated> {
+        let mut root = self.base;
         if source.peek().is_some() {
-            return Err(invalid("its entries are not in order".to_owned()));
+            self.walk(source).await?;
+            (root.page, root.height) = self.finish().await?;
+            if source.peek().is_some() {
+                return Err(invalid("its entries are not in order".to_owned()));
+            }
+            root.entries = self.entries;
+            root.live_bytes = self.writer.live_bytes_after(self.base.live_bytes);
+            root.pages = self.writer.pages_after(&self.base.pages);
         }
-        if !self.base.space_map.is_none() {
-            self.writer.free_blob(self.base.space_map)?;
-        }
-        let space_map = self.write_space_map().await?;
-        let state = TreeState {
+        Ok(Updated {
             root,
-            space_map,
-            entries: self.entries,
-            live_bytes: self.writer.live_bytes_after(self.base.live_bytes),
-            file_units: self.shared.store.space.borrow().file_units(),
-            height,
-            pages: self.writer.pages_after(&self.base.pages),
-        };
-        self.shared.store.sync().await?;
-        Ok(state)
+            newest: self.newest,
+            last_key: self.last_key,
+        })
     }
 
     /// Step 1: the old tree from left to right.
     async fn walk(&mut self, source: &mut impl EntrySource) -> Result<()> {
         let mut bounds = Bounds::default();
-        if self.base.root.is_none() {
+        if self.base.is_empty() {
             self.level(0)?.begin(&[], false);
             return self.merge_leaf(OpenLeaf::new(None, None), source).await;
         }
         let root_level = self.base.height - 1;
-        self.open(self.base.root, root_level, &bounds, source)
+        self.open(self.base.page, root_level, &bounds, source)
             .await
             .map_err(|error| error.with_keys((None, None)))?;
         while let Some(frame) = self.path.last_mut() {
@@ -261,6 +284,9 @@ impl<'a, E: Env> Update<'a, E> {
                 if old.timestamp > new.timestamp {
                     // The tree is ahead of this version: a batch that is applied a second time.
                     self.note_key(new.key);
+                    if let Some(value) = adopted(&new) {
+                        self.writer.free_blob(value)?;
+                    }
                     source.advance();
                     continue;
                 }
@@ -270,15 +296,35 @@ impl<'a, E: Env> Update<'a, E> {
             if !new.is_tombstone() && new.value.len() > self.inline_max() {
                 return Ok(Pause::LargeValue);
             }
-            if !new.is_tombstone() {
-                self.entries += 1;
+            if let Some(value) = adopted(&new) {
+                self.writer.adopt_value(value)?;
+            }
+            if !new.is_tombstone() || self.keeps_tombstones() {
                 let flags = new.flags.without(EntryFlags::RELAXED);
-                let env = self.env();
-                self.levels[0].push(&Entry { flags, ..new }, env);
+                self.push_new(&Entry { flags, ..new });
             }
             source.advance();
         }
         Ok(Pause::Stride)
+    }
+
+    fn keeps_tombstones(&self) -> bool {
+        let merges = self.large_values == LargeValues::Adopted;
+        self.tombstones == Tombstones::Keep && !(merges && planted!("merge_drops_tombstone"))
+    }
+
+    /// Puts an entry of the batch into the tree.
+    fn push_new(&mut self, entry: &Entry<'_>) {
+        if let Some(filter) = &mut self.filter {
+            let hash = hash_of(entry.key);
+            if !(hash.is_multiple_of(8) && planted!("filter_forgets_key")) {
+                filter.insert(hash);
+            }
+        }
+        self.newest = self.newest.max(entry.timestamp);
+        self.entries += 1;
+        let env = self.env();
+        self.levels[0].push(entry, env);
     }
 
     fn inline_max(&self) -> usize {
@@ -294,7 +340,7 @@ impl<'a, E: Env> Update<'a, E> {
         if entry.value.len() > VALUE_BYTES_MAX {
             return Err(invalid(format!("a value of {} bytes", entry.value.len())));
         }
-        if entry.flags.contains(EntryFlags::OVERFLOW) {
+        if adopted(entry).is_some() && self.large_values != LargeValues::Adopted {
             return Err(invalid("a value that lies elsewhere".to_owned()));
         }
         match self.last_key.as_deref().map(|last| last.cmp(entry.key)) {
@@ -352,23 +398,17 @@ impl<'a, E: Env> Update<'a, E> {
                 }
             })
             .await?;
-        let env = self.env();
         if let Some(entry) = source.peek() {
             let flags = entry.flags.without(EntryFlags::RELAXED);
             // What is in front of the value stays in the page, so that nobody has to read it there.
             let (before, _) = entry.value.split_at(entry.value.len() - value_len);
             let value = [before, &value.encode()].concat();
-            let flags = flags.with(EntryFlags::OVERFLOW);
-            self.levels[0].push(
-                &Entry {
-                    flags,
-                    value: &value,
-                    ..entry
-                },
-                env,
-            );
+            self.push_new(&Entry {
+                flags: flags.with(EntryFlags::OVERFLOW),
+                value: &value,
+                ..entry
+            });
         }
-        self.entries += 1;
         source.advance();
         Ok(())
     }
@@ -523,34 +563,14 @@ impl<'a, E: Env> Update<'a, E> {
             at -= 1;
         }
     }
+}
 
-    /// Step 5: the units that the new tree reaches, without those of the map itself.
-    async fn write_space_map(&mut self) -> Result<BlobRef> {
-        let map = self.live_units();
-        let words = map.to_words();
-        self.writer
-            .write_blob(BlobKind::SpaceMap, words.len() * 8, |start, piece| {
-                let first = start / 8;
-                for (word, bytes) in words[first..].iter().zip(piece.chunks_exact_mut(8)) {
-                    bytes.copy_from_slice(&word.to_le_bytes());
-                }
-            })
-            .await
-    }
-
-    fn live_units(&self) -> Bitmap {
-        let mut map = self.shared.store.space.borrow().used().clone();
-        for extent in self.shared.versions.borrow().waiting() {
-            map.remove(extent);
-        }
-        for &extent in self.shared.store.quarantine.borrow().iter() {
-            map.remove(extent);
-        }
-        for extent in self.writer.freed.extents() {
-            map.remove(extent);
-        }
-        map
-    }
+/// Where the large value of a batch's entry lies already.
+fn adopted(entry: &Entry<'_>) -> Option<BlobRef> {
+    entry
+        .flags
+        .contains(EntryFlags::OVERFLOW)
+        .then(|| reference_in(entry.value))
 }
 
 fn invalid(reason: String) -> Error {

@@ -1,10 +1,14 @@
-//! Reading everything that a view reaches, from disk, and proving that it is a tree.
+//! Reading everything that a view reaches, from disk, and proving that it is the base and its runs.
 //!
-//! Checked are: the file header; of every page what a `walk` checks; every large value; that no
-//! unit is owned twice; that the space map of the view says exactly what was reached; that the
-//! allocator in memory says so too, but for what waits for older views; and the counts of the state.
+//! Checked are: the file header; the list of runs; of every page of every tree what a `walk`
+//! checks; every large value; every filter, which has to know the keys of its run; that no unit is
+//! owned twice; that the space map of the view says exactly what was reached; that the allocator in
+//! memory says so too, but for what waits for older views; and the counts of the state and of the
+//! list.
 //!
-//! Damage does not end the walk: it is noted, and what lies below a damaged page is left out.
+//! The trees are walked side by side in key order, so that the newest version of a key is known
+//! when the key is met. Damage does not end a walk: it is noted, and what lies below a damaged page
+//! is left out.
 
 use std::rc::Rc;
 
@@ -14,12 +18,15 @@ use super::address::{Extent, PageRef, UNIT_BYTES, offset_of};
 use super::blob::{BlobKind, BlobRef};
 use super::census::PagesByCodec;
 use super::file_header;
+use super::filter::Filter;
 use super::leaf::LeafEntry;
 use super::page::Page;
+use super::run::Run;
 use super::space::Bitmap;
-use super::tree::{Tree, read_space_map};
+use super::stream::Stream;
+use super::tree::{Tree, read_run_list, read_space_map};
 use super::versions::TreeView;
-use super::walk::{Walk, WalkStep};
+use super::walk::WalkStep;
 use crate::{Corruption, Entry, EntryFlags, Error, KeyRange, Place, Result};
 
 /// Damages that a report lists one by one; more are counted.
@@ -32,7 +39,7 @@ pub(crate) struct TreeReport {
     pub inner_pages: u64,
     /// Leaves read.
     pub leaves: u64,
-    /// Entries visited.
+    /// Live keys visited.
     pub entries: u64,
     /// Large values read.
     pub large_values: u64,
@@ -118,25 +125,110 @@ impl<E: Env> Check<'_, E> {
         self.check_header().await;
         self.own(Extent { unit: 0, units: 1 }, None);
         let store = Rc::clone(&self.tree.shared.store);
-        let mut walk = Walk::new(&store, self.view.state(), b"");
-        while let Some(step) = walk.next().await {
-            match step {
-                WalkStep::Page(reference, page) => {
-                    if !self.page(reference, &page).await && page.level() > 0 {
-                        walk.skip_below();
+        let version = Rc::clone(&self.view.version);
+        let mut streams = vec![Stream::new(&store, version.state.base, None)];
+        for run in &version.list.runs {
+            let mut stream = Stream::new(&store, run.root, Some(Rc::clone(run)));
+            stream.filter = self.filter(run).await;
+            streams.push(stream);
+        }
+        self.walk(&mut streams).await;
+        self.check_list().await;
+        self.check_space(allocated).await;
+        for stream in &streams {
+            self.check_counts(stream);
+        }
+        self.report
+    }
+
+    /// Walks the trees side by side: the base first, then the runs, oldest first.
+    async fn walk(&mut self, streams: &mut [Stream<E>]) {
+        let mut key = Vec::new();
+        loop {
+            for stream in &mut *streams {
+                self.fill(stream).await;
+            }
+            let at_hand = streams.iter().filter(|stream| stream.leaf.is_some());
+            let Some(first) = at_hand.map(|stream| &stream.key).min() else {
+                return;
+            };
+            key.clone_from(first);
+            let mut newest = None;
+            for (at, stream) in streams.iter().enumerate() {
+                if let Some(entry) = stream.entry()
+                    && stream.key == key
+                    && !stream.is_taken()
+                {
+                    newest = newest.max(Some((entry.timestamp, at)));
+                }
+            }
+            for (at, stream) in streams.iter_mut().enumerate() {
+                if stream.leaf.is_some() && stream.key == key {
+                    let is_newest = newest.is_some_and(|(_, newest)| newest == at);
+                    self.entry(stream, is_newest).await;
+                    stream.advance();
+                }
+            }
+        }
+    }
+
+    /// Goes on to the stream's next leaf, if the one at hand is used up.
+    async fn fill(&mut self, stream: &mut Stream<E>) {
+        while stream.leaf.is_none() && !stream.ended {
+            match stream.walk.next().await {
+                None => stream.ended = true,
+                Some(WalkStep::Page(reference, page)) => {
+                    if !self.page(stream, reference, &page) {
+                        if page.level() > 0 {
+                            stream.walk.skip_below();
+                        }
+                    } else if page.level() == 0 {
+                        stream.open_leaf(reference, page);
                     }
                 }
-                WalkStep::Damage {
+                Some(WalkStep::Damage {
                     reference,
                     error,
                     keys,
-                } => self.note(reference.unit, error, Some(keys)),
+                }) => self.note(reference.unit, error, Some(keys)),
             }
-            store.env.yield_if_needed().await;
+            self.tree.shared.store.env.yield_if_needed().await;
         }
-        self.check_space(allocated).await;
-        self.check_counts();
-        self.report
+    }
+
+    /// Reads the filter of a run, if it has one.
+    async fn filter(&mut self, run: &Run) -> Option<Filter> {
+        if run.filter.is_none() {
+            return None;
+        }
+        self.own(run.filter.extent(), None);
+        let store = Rc::clone(&self.tree.shared.store);
+        let content = store.read_blob(run.filter, BlobKind::Filter).await;
+        let filter = content.and_then(|content| {
+            Filter::from_bytes(&content).map_err(|what| store.damage(run.filter.unit, what))
+        });
+        filter
+            .map_err(|error| self.note(run.filter.unit, error, None))
+            .ok()
+    }
+
+    /// Reads the list of runs again.
+    async fn check_list(&mut self) {
+        let version = Rc::clone(&self.view.version);
+        let store = Rc::clone(&self.tree.shared.store);
+        let reference = version.state.runs;
+        if reference.is_none() {
+            return;
+        }
+        self.own(reference.extent(), None);
+        match read_run_list(&store, &version.state).await {
+            Ok(list) if list.encode() == version.list.encode() => {}
+            Ok(_) => {
+                let error = store.damage(reference.unit, "the list of runs is another one");
+                self.note(reference.unit, error, None);
+            }
+            Err(error) => self.note(reference.unit, error, None),
+        }
     }
 
     async fn check_header(&mut self) {
@@ -149,19 +241,20 @@ impl<E: Env> Check<'_, E> {
         }
     }
 
-    /// Counts a page and visits its entries; `false` when its units are somebody else's.
-    async fn page(&mut self, reference: PageRef, page: &Page) -> bool {
+    /// Counts a page; `false` when its units are somebody else's.
+    fn page(&mut self, stream: &mut Stream<E>, reference: PageRef, page: &Page) -> bool {
         let fences = page.fences();
         let lower = (!fences.lower.is_empty()).then(|| fences.lower.to_vec());
         let keys = (lower, fences.upper.map(<[u8]>::to_vec));
         if !self.own(reference.extent(), Some(&keys)) {
             return false;
         }
+        stream.bytes += reference.extent().bytes();
+        stream.pages.add_page(reference, page);
         self.report.bytes += reference.extent().bytes();
         self.report.pages.add_page(reference, page);
         if page.level() == 0 {
             self.report.leaves += 1;
-            self.leaf(reference, page).await;
             return true;
         }
         self.report.inner_pages += 1;
@@ -173,42 +266,55 @@ impl<E: Env> Check<'_, E> {
         true
     }
 
-    async fn leaf(&mut self, reference: PageRef, page: &Page) {
-        let mut key = Vec::new();
-        let mut previous: Option<Vec<u8>> = None;
-        for index in 0..page.leaf().count() {
-            page.leaf().key_into(index, &mut key);
-            let entry = page.leaf().entry(index);
-            if let Err(what) = check_entry(&entry, &key, previous.as_deref()) {
-                let error = self.tree.shared.store.damage(reference.unit, what);
-                self.note(reference.unit, error, Some(only(&key)));
-            }
-            self.report.entries += 1;
-            if let Some(value) = entry.overflow() {
-                self.large_value(value, &key, &entry).await;
-            } else {
-                (self.visit)(whole(&entry, &key, entry.value));
-            }
-            let seen = previous.get_or_insert_default();
-            seen.clear();
-            seen.extend_from_slice(&key);
+    /// Checks the entry at hand, and visits it if it is the newest version of its key and there is
+    /// one.
+    async fn entry(&mut self, stream: &mut Stream<E>, is_newest: bool) {
+        let (Some(entry), Some((reference, ..))) = (stream.entry(), &stream.leaf) else {
+            return;
+        };
+        if let Err(what) = stream.check_entry(&entry) {
+            let error = self.tree.shared.store.damage(reference.unit, what);
+            self.note(reference.unit, error, Some(only(&stream.key)));
         }
+        let is_live = is_newest && !entry.flags.contains(EntryFlags::TOMBSTONE);
+        let is_taken = stream.is_taken();
+        let mut value_bytes = 0;
+        if let Some(value) = entry.overflow().filter(|_| !is_taken) {
+            value_bytes = self.large_value(value, &stream.key, &entry, is_live).await;
+        } else if is_live {
+            (self.visit)(whole(&entry, &stream.key, entry.value));
+        }
+        self.report.entries += u64::from(is_live);
+        stream.bytes += value_bytes;
+        stream.entries += 1;
+        stream.left += u64::from(!is_taken);
     }
 
-    async fn large_value(&mut self, reference: BlobRef, key: &[u8], entry: &LeafEntry<'_>) {
+    /// Reads a large value and returns what it takes; visits it if it is live.
+    async fn large_value(
+        &mut self,
+        reference: BlobRef,
+        key: &[u8],
+        entry: &LeafEntry<'_>,
+        is_live: bool,
+    ) -> u64 {
         let store = &self.tree.shared.store;
         let keys = only(key);
         match store.read_blob(reference, BlobKind::Value).await {
             Ok(content) => {
                 self.report.large_values += 1;
                 self.report.bytes += reference.extent().bytes();
-                if self.own(reference.extent(), Some(&keys)) {
+                if self.own(reference.extent(), Some(&keys)) && is_live {
                     let before = &entry.value[..entry.ttl_bytes()];
                     let value = [before, &content].concat();
                     (self.visit)(whole(entry, key, &value));
                 }
+                reference.extent().bytes()
             }
-            Err(error) => self.note(reference.unit, error, Some(keys)),
+            Err(error) => {
+                self.note(reference.unit, error, Some(keys));
+                0
+            }
         }
     }
 
@@ -270,12 +376,14 @@ impl<E: Env> Check<'_, E> {
         }
     }
 
-    fn check_counts(&mut self) {
-        let state = self.view.state();
-        let counted = (self.report.entries, self.report.bytes);
-        let pages = self.report.pages;
-        if self.report.is_sound() && pages != state.pages {
-            let (expected, found) = (state.pages.total(), pages.total());
+    fn check_counts(&mut self, stream: &Stream<E>) {
+        if !self.report.is_sound() {
+            return;
+        }
+        let root = &stream.root;
+        let left = stream.run.as_ref().map_or(stream.left, |run| run.left);
+        if stream.pages != root.pages {
+            let (expected, found) = (root.pages.total(), stream.pages.total());
             let what = format!(
                 "expected {} pages of {} bytes, {} in memory, by codec; found {} of {}, {}",
                 expected.pages,
@@ -285,16 +393,17 @@ impl<E: Env> Check<'_, E> {
                 found.stored_bytes,
                 found.raw_bytes
             );
-            let error = self.tree.shared.store.damage(state.root.unit, what);
-            self.note(state.root.unit, error, None);
+            let error = self.tree.shared.store.damage(root.page.unit, what);
+            self.note(root.page.unit, error, None);
         }
-        if self.report.is_sound() && counted != (state.entries, state.live_bytes) {
+        let expected = (root.entries, root.live_bytes, left);
+        if expected != (stream.entries, stream.bytes, stream.left) {
             let what = format!(
-                "expected {} entries in {} bytes, found {} in {}",
-                state.entries, state.live_bytes, counted.0, counted.1
+                "expected {} entries in {} bytes and {left} to be merged, found {} in {} and {}",
+                root.entries, root.live_bytes, stream.entries, stream.bytes, stream.left
             );
-            let error = self.tree.shared.store.damage(state.root.unit, what);
-            self.note(state.root.unit, error, None);
+            let error = self.tree.shared.store.damage(root.page.unit, what);
+            self.note(root.page.unit, error, None);
         }
     }
 
@@ -319,21 +428,6 @@ impl<E: Env> Check<'_, E> {
         damage.keys = damage.keys.or(keys);
         self.report.damages.push(damage);
     }
-}
-
-/// What holds for every entry of a tree, beyond what holds for any leaf.
-fn check_entry(entry: &LeafEntry<'_>, key: &[u8], previous: Option<&[u8]>) -> Result<(), String> {
-    let kind = entry.flags.without(EntryFlags::EXPIRING);
-    if !matches!(kind, EntryFlags::VALUE | EntryFlags::OVERFLOW) {
-        return Err(format!(
-            "an entry with flags {:#04x} in a tree",
-            entry.flags.to_byte()
-        ));
-    }
-    if previous == Some(key) {
-        return Err("two versions of one key in a tree".to_owned());
-    }
-    Ok(())
 }
 
 fn only(key: &[u8]) -> KeyRange {

@@ -11,12 +11,17 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::address::{Extent, PageRef};
+use super::run::RunList;
 use super::state::TreeState;
 
-/// One published tree.
+/// One published state of the file.
 #[derive(Debug)]
 pub(super) struct Version {
     pub(super) state: TreeState,
+    /// The runs that the state's list names.
+    pub(super) list: RunList,
+    /// Flushes since the file was opened.
+    pub(super) flushes: u64,
 }
 
 /// A published tree that stays readable, unchanged, until the view and its clones are dropped.
@@ -31,9 +36,10 @@ impl TreeView {
         &self.version.state
     }
 
-    /// Whether both are views of one published tree.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Rc::ptr_eq(&self.version, &other.version)
+    /// Whether both show the same entries of one file, wherever they lie in it: merges move
+    /// entries, and only a flush adds some.
+    pub(crate) fn shows_what(&self, other: &Self) -> bool {
+        self.version.flushes == other.version.flushes
     }
 }
 
@@ -66,9 +72,13 @@ pub(super) struct Versions {
 }
 
 impl Versions {
-    pub(super) fn new(state: TreeState) -> Self {
+    pub(super) fn new(state: TreeState, list: RunList) -> Self {
         Self {
-            current: Rc::new(Version { state }),
+            current: Rc::new(Version {
+                state,
+                list,
+                flushes: 0,
+            }),
             retired: VecDeque::new(),
         }
     }
@@ -77,9 +87,9 @@ impl Versions {
         &self.current
     }
 
-    /// Makes an update's tree the current one.
-    pub(super) fn publish(&mut self, state: TreeState, freed: Freed) {
-        let version = std::mem::replace(&mut self.current, Rc::new(Version { state }));
+    /// Makes what an edit came to the current version.
+    pub(super) fn publish(&mut self, next: Version, freed: Freed) {
+        let version = std::mem::replace(&mut self.current, Rc::new(next));
         self.retired.push_back(Retired { version, freed });
     }
 

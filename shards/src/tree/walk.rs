@@ -15,7 +15,7 @@ use lightning_io::Env;
 
 use super::address::PageRef;
 use super::page::{Fences, Page};
-use super::state::TreeState;
+use super::root::Root;
 use super::store::Store;
 use crate::{Error, KeyRange, Result};
 
@@ -52,11 +52,11 @@ impl<E: Env> std::fmt::Debug for Walk<E> {
 
 impl<E: Env> Walk<E> {
     /// Begins before the first page that has keys at or above `from`.
-    pub(super) fn new(store: &Rc<Store<E>>, state: &TreeState, from: &[u8]) -> Self {
-        let top = state.height.checked_sub(1);
+    pub(super) fn new(store: &Rc<Store<E>>, root: &Root, from: &[u8]) -> Self {
+        let top = root.height.checked_sub(1);
         Self {
             store: Rc::clone(store),
-            root: top.map(|level| (state.root, level)),
+            root: top.map(|level| (root.page, level)),
             from: from.to_vec(),
             path: Vec::new(),
         }

@@ -142,7 +142,21 @@ impl<E: Env> Writer<E> {
         self.free_blob(value)
     }
 
-    /// As [`Self::free_value`] for what is not counted as live bytes: the space map.
+    /// Notes that the new tree takes over a large value that an older one of the file had.
+    pub(super) fn adopt_value(&mut self, value: BlobRef) -> Result<()> {
+        self.written_bytes += value.extent().bytes();
+        self.check_taken(value.extent())
+    }
+
+    /// As [`Self::free_page`] for a page of another tree, which is not read.
+    pub(super) fn free_unread(&mut self, reference: PageRef) -> Result<()> {
+        self.check_taken(reference.extent())?;
+        self.freed.pages.push(reference);
+        Ok(())
+    }
+
+    /// As [`Self::free_value`] for what is not a part of the tree that is written: the space map,
+    /// the list of runs, and what belongs to the runs that are merged.
     pub(super) fn free_blob(&mut self, blob: BlobRef) -> Result<()> {
         self.check_taken(blob.extent())?;
         self.freed.extents.push(blob.extent());

@@ -17,6 +17,11 @@ const UNIT: usize = 4096;
 
 type Content = BTreeMap<String, Vec<u8>>;
 
+/// Settings with which a flush goes straight into the base.
+fn straight() -> ShardConfig {
+    ShardConfig { runs: 0, ..small() }
+}
+
 /// Where the leaves of a tree that was flushed once lie.
 fn leaves(image: &Image) -> Vec<u64> {
     let bytes = image.read_file(Path::new(TREE)).unwrap();
@@ -31,7 +36,7 @@ fn template() -> (Image, Content) {
     let world = world(1);
     let site = Site::new(&world, SHARDS);
     let content = world.run(async {
-        let db = site.open(small()).await.unwrap();
+        let db = site.open(straight()).await.unwrap();
         let mut content = Content::new();
         for number in 0..150_u8 {
             let (key, value) = (format!("key{number:03}"), vec![number; 300]);
@@ -102,7 +107,7 @@ fn a_flush_that_meets_a_damaged_page_keeps_the_shard_alive() {
         let site = Site::new(&world, SHARDS);
         let (content, log_bytes) = world
             .run(async move {
-                let db = site.open(small()).await.unwrap();
+                let db = site.open(straight()).await.unwrap();
                 let lost = unreadable(&db, &content).await;
                 assert!(!lost.is_empty() && lost.len() < content.len() / 2);
 
@@ -150,10 +155,10 @@ fn reopen(image: &Image, mut content: Content, log_bytes: u64) {
                 let config = if round == 2 {
                     ShardConfig {
                         memory_bytes: 300 << 10,
-                        ..small()
+                        ..straight()
                     }
                 } else {
-                    small()
+                    straight()
                 };
                 let db = site.open(config).await.unwrap();
                 assert!(!unreadable(&db, &content).await.is_empty());
@@ -187,7 +192,7 @@ fn a_page_that_was_misread_is_flushed_later() {
     let always = |fault| FaultConfig::default().with(fault, Knob::new(PPM, u64::MAX).only(TREE));
     let site = Site::new(&world, SHARDS);
     let run = async {
-        let db = site.open(small()).await.unwrap();
+        let db = site.open(straight()).await.unwrap();
         for fault in [Fault::ReadError, Fault::MisdirectedRead, Fault::ShortRead] {
             for key in db.keys_of(0, "key").take(20) {
                 db.put(&key, b"new").await.unwrap();
@@ -204,6 +209,40 @@ fn a_page_that_was_misread_is_flushed_later() {
         }
         assert_eq!(unreadable(&db, &content).await, [""; 0]);
         assert_eq!(db.client.verify().await.unwrap()[0].damages, []);
+        db.close().await.unwrap();
+    };
+    world.run(run).unwrap();
+    drop(World::crash(world));
+}
+
+#[test]
+fn a_merge_that_meets_a_damaged_page_holds_up_neither_flushes_nor_writes() {
+    let (image, mut content) = template();
+    let world = world_on(4, image.clone());
+    let leaf = leaves(&image)[0];
+    assert!(world.flip_bit(Path::new(TREE), leaf + 100, 3));
+    let site = Site::new(&world, SHARDS);
+    let run = async {
+        let db = site.open(small()).await.unwrap();
+        let lost = unreadable(&db, &content).await;
+        // As much as several memtables hold, and one of the lost keys.
+        for round in 0..8_u8 {
+            let others = db.keys_of(0, "other").take(400);
+            for key in others.chain([lost[0].clone()]) {
+                db.put(&key, &[round; 500]).await.unwrap();
+                content.insert(key, vec![round; 500]);
+            }
+            db.client.flush().await.unwrap();
+        }
+        db.clients.sleep(Duration::from_secs(30)).await;
+        let stats = db.client.stats().await.unwrap();
+        assert!(stats[0].merge_blocked && !stats[1].merge_blocked);
+        assert!(!stats[0].flush_blocked && stats[0].runs > 0);
+        assert!(names_the_place(&db.client.compact().await.unwrap_err()));
+        // What was lost and is written again can be read, from the runs.
+        assert_eq!(unreadable(&db, &content).await, lost[1..]);
+        let damages = &db.client.verify().await.unwrap()[0].damages;
+        assert_eq!(damages.len(), 1, "{damages:?}");
         db.close().await.unwrap();
     };
     world.run(run).unwrap();

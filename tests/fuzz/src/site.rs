@@ -34,6 +34,7 @@ pub(crate) fn world_config() -> SimConfig {
 fn shard_config(compression: Compression) -> ShardConfig {
     ShardConfig {
         memory_bytes: ShardConfig::MEMORY_BYTES_MIN,
+        runs: 2,
         compression,
         // A page of a single unit is never compressed.
         page_bytes: 8 << 10,

@@ -193,6 +193,7 @@ impl Plan {
             ]),
             mark_interval: rng.pick(&[Duration::from_micros(100), Duration::from_millis(10)]),
             compression: Compression::None,
+            runs: 0,
             reserve_bytes: draw_reserve_bytes(rng),
         };
         config.compression = rng.pick(&[
@@ -203,6 +204,7 @@ impl Plan {
             Compression::Adaptive,
             Compression::Adaptive,
         ]);
+        config.runs = rng.pick(&[0, 2, 2, 2, 3, 8]);
         config
     }
 

@@ -248,6 +248,8 @@ figures! {
     verifies: "verifications",
     /// Memtables flushed.
     flushes: "flushes",
+    /// Steps of merges.
+    merge_steps: "steps of merges",
     /// Records that recoveries replayed.
     replayed: "records replayed",
     /// Segments taken into use again.

@@ -303,8 +303,8 @@ impl Caller {
     /// Asks how much about lies in a range: never more than there can be, nor less than there is in
     /// the whole.
     pub(crate) async fn estimate(&mut self, step: &str) {
-        /// A key counts for itself in the tree and in each of two memtables.
-        const COPIES: usize = 3;
+        /// A key counts for itself in the base, in every run, and in each of two memtables.
+        const COPIES: usize = 3 + 64;
         let (range, patience) = (self.draw_range(), self.draw_patience());
         let (from, to) = (as_slice(&range.0), as_slice(&range.1));
         let began = self.scene.model.borrow().visible();

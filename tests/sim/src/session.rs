@@ -152,6 +152,7 @@ impl Caller {
             let mut figures = self.scene.figures.borrow_mut();
             for shard in stats {
                 figures.flushes += shard.flushes;
+                figures.merge_steps += shard.merge_steps;
                 figures.replayed += shard.replayed_records;
                 figures.shortages += shard.shortages;
                 figures.reserve_deletes += shard.reserve_deletes;

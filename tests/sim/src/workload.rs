@@ -566,7 +566,14 @@ impl Caller {
     async fn flush(&mut self, step: &str) {
         let patience = self.draw_patience();
         let visible = self.scene.model.borrow().visible();
-        match self.wait(self.database.client.flush(), patience).await {
+        let client = &self.database.client;
+        // What is merged was flushed before.
+        let flushed = if self.rng.below(4) == 0 {
+            self.wait(client.compact(), patience).await
+        } else {
+            self.wait(client.flush(), patience).await
+        };
+        match flushed {
             Some(Ok(())) => self.scene.model.borrow_mut().flushed(&visible),
             Some(Err(error)) => self.scene.note_error(step, error),
             None => {}

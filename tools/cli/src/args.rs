@@ -106,6 +106,14 @@ Example:
 
 Prints 'entries N' and 'ok', or one line for each damage and then exits with status 1.")]
     Verify(DatabaseArgs),
+    /// Merge everything that was written into the base of each shard
+    #[command(after_help = "\
+Example:
+  lightning compact my.db
+
+Reads are fastest afterwards, and overwritten and deleted values take no space. The database does the
+same in the background, piece by piece, as far as it is worth its writes.")]
+    Compact(DatabaseArgs),
     /// Copy whatever can be read of a damaged database to a new one, and report what is lost
     Salvage(SalvageArgs),
 }

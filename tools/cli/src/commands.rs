@@ -32,6 +32,7 @@ pub(crate) fn run(command: Command) -> Result<(), CliError> {
         Command::Count(args) => count(&args),
         Command::Keyspaces(args) => keyspaces::run(&args),
         Command::Stats { database, json } => stats::run(&database.database, json),
+        Command::Compact(args) => compact(&args.database),
         Command::Verify(args) => verify(&args.database),
         Command::Salvage(args) => salvage::run(&args),
     }
@@ -132,6 +133,10 @@ fn count(args: &RangeArgs) -> Result<(), CliError> {
     let mut out = Output::new();
     out.line(count)?;
     out.flush()
+}
+
+fn compact(path: &Path) -> Result<(), CliError> {
+    with_database(path, async |db| Ok(db.compact().await?))
 }
 
 fn verify(path: &Path) -> Result<(), CliError> {

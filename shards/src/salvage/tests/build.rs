@@ -12,7 +12,7 @@ use lightning_io::{Env, TaskClass};
 
 use crate::client::Client;
 use crate::superblock::{self, Checkpoint};
-use crate::tree::{TreeReader, WalkStep, large_value_extent};
+use crate::tree::{TreePart, TreeReader, WalkStep, large_value_extent};
 use crate::{
     Compression, Durability, EntryFlags, FileOwner, Identity, KeyRange, KeyspaceId, Lsn, OpenMode,
     Ops, Request, Router, Shard, ShardConfig, ShardId, StorageKey, finish_create, open_root,
@@ -39,16 +39,27 @@ pub(super) struct Built {
     pub(super) history: BTreeMap<Vec<u8>, Vec<Write>>,
 }
 
-pub(super) fn config() -> ShardConfig {
+/// Settings with which all that was flushed is in the base.
+pub(super) fn without_runs() -> ShardConfig {
     ShardConfig {
         memory_bytes: ShardConfig::MEMORY_BYTES_MIN * 32,
         page_bytes: 4096,
         compression: Compression::Lz4,
+        runs: 0,
         segment_bytes_first: 64 << 10,
         segment_bytes_max: 128 << 10,
         relaxed_interval: Duration::from_millis(1),
         mark_interval: MARK_INTERVAL,
         reserve_bytes: 64 << 10,
+    }
+}
+
+/// Settings with which runs of both tiers and the base are in use, and merges under way.
+pub(super) fn with_runs() -> ShardConfig {
+    ShardConfig {
+        memory_bytes: ShardConfig::MEMORY_BYTES_MIN,
+        runs: 2,
+        ..without_runs()
     }
 }
 
@@ -155,6 +166,7 @@ async fn life(author: &mut Author<'_>, first: bool) {
 /// Runs one life of the database: open, write, and close the first time.
 async fn live(
     world: &World,
+    config: &ShardConfig,
     next: &mut [u64],
     history: &mut BTreeMap<Vec<u8>, Vec<Write>>,
 ) -> Router {
@@ -169,11 +181,11 @@ async fn live(
         let id = ShardId(u16::try_from(index).unwrap());
         let env = world.env(index);
         if opened.creating {
-            Shard::create(&env, root, &identity, id, &config())
+            Shard::create(&env, root, &identity, id, config)
                 .await
                 .unwrap();
         }
-        let shard = Shard::open(&env, root, &identity, id, &config())
+        let shard = Shard::open(&env, root, &identity, id, config)
             .await
             .unwrap();
         serving.push(env.spawn(TaskClass::Foreground, shard.serve(port)));
@@ -202,14 +214,18 @@ async fn live(
     identity.router()
 }
 
-pub(super) fn build() -> Built {
+pub(super) fn build(config: &ShardConfig) -> Built {
     let mut image = Image::new(Path::new(ROOT));
     let mut history = BTreeMap::new();
     let mut next = vec![1; usize::from(SHARDS)];
     let mut router = None;
     for seed in [1, 2] {
         let world = World::with_image(seed, sim_config(), image);
-        router = Some(world.run(live(&world, &mut next, &mut history)).unwrap());
+        router = Some(
+            world
+                .run(live(&world, config, &mut next, &mut history))
+                .unwrap(),
+        );
         assert_eq!(world.task_panics(), Vec::<String>::new());
         image = world.shutdown();
     }
@@ -261,7 +277,17 @@ pub(super) async fn parts(env: &SimEnv, shard: u16) -> Vec<Part> {
         .await
         .unwrap();
     let newest = checkpoints(env, shard).await[0].1;
-    let mut walk = reader.walk(&newest.tree, b"");
+    let mut trees = vec![TreePart::base(&newest.tree)];
+    trees.extend(reader.runs(&newest.tree).await.unwrap());
+    let mut parts = Vec::new();
+    for tree in &trees {
+        parts.extend(parts_of(&reader, tree).await);
+    }
+    parts
+}
+
+async fn parts_of(reader: &TreeReader<SimEnv>, tree: &TreePart) -> Vec<Part> {
+    let mut walk = reader.walk(tree, b"");
     let mut parts = Vec::new();
     while let Some(step) = walk.next().await {
         let WalkStep::Page(reference, page) = step else {
@@ -281,7 +307,7 @@ pub(super) async fn parts(env: &SimEnv, shard: u16) -> Vec<Part> {
         let mut key = Vec::new();
         for index in 0..page.entry_count() {
             let entry = page.entry_at(index, &mut key);
-            if entry.flags.contains(EntryFlags::OVERFLOW) {
+            if entry.flags.contains(EntryFlags::OVERFLOW) && tree.has(entry.key) {
                 let (offset, bytes) = large_value_extent(entry.value);
                 parts.push(Part {
                     offset,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lightning_io::sim::{Image, World};
 
-use super::build::{Built, ROOT, Write, build, sim_config};
+use super::build::{Built, ROOT, Write, build, sim_config, with_runs, without_runs};
 use crate::{Error, Loss, Lost, Lsn, Ops, Result, Salvage, SalvageConfig, SalvageReport, Sink};
 
 /// What a salvage handed on, by stored key.
@@ -28,13 +28,25 @@ impl Sink for Collector {
 /// Built once: every case damages a copy.
 pub(super) fn template() -> Built {
     thread_local! {
-        static BUILT: Built = build();
+        static BUILT: Built = build(&without_runs());
     }
-    BUILT.with(|built| Built {
+    BUILT.with(copy)
+}
+
+/// As [`template`], with runs ahead of the base.
+pub(super) fn template_with_runs() -> Built {
+    thread_local! {
+        static BUILT: Built = build(&with_runs());
+    }
+    BUILT.with(copy)
+}
+
+fn copy(built: &Built) -> Built {
+    Built {
         image: built.image.clone(),
         router: built.router,
         history: built.history.clone(),
-    })
+    }
 }
 
 fn files(image: &Image) -> Vec<(PathBuf, Vec<u8>)> {

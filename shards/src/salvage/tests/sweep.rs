@@ -3,8 +3,8 @@
 use lightning_io::sim::Rng;
 use lightning_io::{BLOCK_BYTES, to_u64};
 
-use super::build::{ROOT, path};
-use super::judge::{judge, salvage_with, template};
+use super::build::{Built, ROOT, path};
+use super::judge::{judge, salvage_with, template, template_with_runs};
 use crate::SalvageConfig;
 
 /// Damages one place of some file, and says what it did.
@@ -45,9 +45,8 @@ fn damage(rng: &mut Rng, image: &mut lightning_io::sim::Image) -> String {
     format!("damage {kind} of block {block} of {}", file.display())
 }
 
-fn sweep(seeds: std::ops::Range<u64>, damages_max: u64) -> (u64, u64) {
+fn sweep(built: &Built, seeds: std::ops::Range<u64>, damages_max: u64) -> (u64, u64) {
     let (mut whole, mut hurt) = (0, 0);
-    let built = template();
     for seed in seeds {
         let mut rng = Rng::new(seed);
         let mut image = built.image.clone();
@@ -60,7 +59,7 @@ fn sweep(seeds: std::ops::Range<u64>, damages_max: u64) -> (u64, u64) {
         };
         let (contents, report) =
             salvage_with(image, &config).unwrap_or_else(|error| panic!("{case}: {error}"));
-        judge(&built, &contents, &report, &[], &case);
+        judge(built, &contents, &report, &[], &case);
         let count = if report.is_whole() {
             &mut whole
         } else {
@@ -73,14 +72,18 @@ fn sweep(seeds: std::ops::Range<u64>, damages_max: u64) -> (u64, u64) {
 
 #[test]
 fn any_single_damage_is_contained_and_told() {
-    let (whole, hurt) = sweep(0..400, 1);
-    assert!(whole > 50 && hurt > 50, "{whole} {hurt}");
+    for (built, seeds) in [(template(), 0..200), (template_with_runs(), 200..400)] {
+        let (whole, hurt) = sweep(&built, seeds, 1);
+        assert!(whole > 25 && hurt > 25, "{whole} {hurt}");
+    }
 }
 
 #[test]
 fn any_bytes_at_all_are_read_without_a_panic() {
-    let built = template();
+    let builts = [template(), template_with_runs()];
     for seed in 0..40 {
+        let built = &builts[seed % builts.len()];
+        let seed = to_u64(seed);
         let mut rng = Rng::new(seed);
         let mut image = built.image.clone();
         for file in built.image.list_files() {

@@ -183,7 +183,7 @@ fn the_cache_holds_what_a_reader_would_decompress() {
     // Successors of cached pages go into the cache as they were built.
     let state = commit(&tree, &filled(2000, 2, || text(&mut random)));
     let mut compared = 0;
-    let root = block_on(tree.shared.store.read_page(state.root, 1)).unwrap();
+    let root = block_on(tree.shared.store.read_page(state.base.page, 1)).unwrap();
     for at in 0..root.inner().count() {
         let child = root.inner().child(at);
         let Some(cached) = tree.shared.store.cache.borrow().peek(child) else {
@@ -302,7 +302,7 @@ fn a_damage_in_a_compressed_page_names_its_place() {
     let mut random = Random(6);
     let state = commit(&tree, &filled(2000, 1, || text(&mut random)));
     let tree = open(&env, with(16 << 10, Compression::None), &state).unwrap();
-    let root = block_on(tree.shared.store.read_page(state.root, 1)).unwrap();
+    let root = block_on(tree.shared.store.read_page(state.base.page, 1)).unwrap();
     let child = root.inner().child(1);
     let bytes = env.bytes(path());
     let at = lightning_io::to_usize(child.offset());

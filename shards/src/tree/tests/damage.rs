@@ -111,7 +111,7 @@ fn every_flipped_byte_of_every_live_unit_is_found() {
     let (env, state, _) = small_tree();
     let tree = open(&env, CONFIG, &state).unwrap();
     let store = &tree.shared.store;
-    let root = state.root;
+    let root = state.base.page;
     let mut found = 0;
     let bytes = env.bytes(path());
     let mut each_byte = |start: u64, len: usize, is_damaged: &mut dyn FnMut() -> bool| {
@@ -170,7 +170,7 @@ fn check_ranges(damaged: &[(Vec<u8>, Corruption)], model: &Model) {
 }
 
 fn root_children(tree: &Tree<TestEnv>, view: &TreeView) -> Vec<PageRef> {
-    let root = tree.shared.store.read_page(view.state().root, 1);
+    let root = tree.shared.store.read_page(view.state().base.page, 1);
     let root = block_on(root).unwrap();
     (0..root.inner().count())
         .map(|at| root.inner().child(at))
@@ -183,7 +183,11 @@ fn a_page_in_anothers_place_is_misdirected() {
     let children = root_children(
         &open(&env, CONFIG, &state).unwrap(),
         &TreeView {
-            version: std::rc::Rc::new(super::super::versions::Version { state }),
+            version: std::rc::Rc::new(super::super::versions::Version {
+                state,
+                list: super::super::run::RunList::default(),
+                flushes: 0,
+            }),
         },
     );
     let bytes = env.bytes(path());

@@ -374,7 +374,7 @@ fn a_last_leaf_that_shrinks_joins_the_one_before_it() {
         batch.apply_to(&mut model);
         commit(&tree, &batch);
         let state = *tree.view().state();
-        let mut last = state.root;
+        let mut last = state.base.page;
         for level in (0..state.height()).rev() {
             let page = block_on(tree.shared.store.read_page(last, level)).unwrap();
             if level == 0 {

@@ -4,8 +4,11 @@
 //! redundant by the engine's own idea of what it needs. What is redundant:
 //!
 //! * the two blocks of the superblock's older generation: the newer one is durable in two copies;
-//! * units of the tree's file that the current root does not reach, and that the current space map
-//!   has as free;
+//! * units of the tree's file that neither the current base nor a current run reaches, and that the
+//!   current space map has as free;
+//! * what a merge was about to let go: entries of its inputs that are in its target already are no
+//!   more than that, but lie in pages with others; their filters, which nobody asks when it is
+//!   done;
 //! * segments that end at or below the checkpoint, and files that were never taken into use;
 //! * what lies behind the last record of a segment, up to its second header;
 //! * the reserve: nobody reads what it holds;
@@ -37,6 +40,12 @@ pub enum Region {
     LargeValue,
     /// The space map.
     SpaceMap,
+    /// The list of runs.
+    RunList,
+    /// The filter of a run.
+    Filter,
+    /// The filter of a run that is being merged.
+    FilterMerged,
     /// A unit that is free.
     FreeUnit,
     /// A header of a segment that is needed.
@@ -62,6 +71,7 @@ impl Region {
             self,
             Self::SuperblockOld
                 | Self::FreeUnit
+                | Self::FilterMerged
                 | Self::EndMark
                 | Self::LogSpace
                 | Self::SegmentReleased
@@ -198,9 +208,25 @@ struct Superblock {
     generation: u64,
     checkpoint: u64,
     durable: u64,
-    root: Reference,
+    base: Root,
     space_map: Reference,
+    runs: Reference,
+}
+
+/// Where a tree begins.
+#[derive(Clone, Copy)]
+struct Root {
+    page: Reference,
     levels: u8,
+}
+
+impl Root {
+    fn decode(bytes: &[u8], at: usize) -> Result<Self, String> {
+        Ok(Self {
+            page: Reference::decode(bytes, at)?,
+            levels: *bytes.get(at + 32).ok_or("a root beyond the end")?,
+        })
+    }
 }
 
 impl Superblock {
@@ -223,9 +249,9 @@ impl Superblock {
             generation: generation(block),
             checkpoint: u64_at(block, 48)?,
             durable: u64_at(block, 64)?,
-            root: Reference::decode(block, 80)?,
-            space_map: Reference::decode(block, 96)?,
-            levels: block[136],
+            base: Root::decode(block, 80)?,
+            space_map: Reference::decode(block, 216)?,
+            runs: Reference::decode(block, 232)?,
         })
     }
 }
@@ -248,7 +274,7 @@ impl Reference {
     }
 }
 
-/// The current tree: what each unit is for.
+/// The file of the tree: what each unit is for.
 struct Tree<'a> {
     bytes: &'a [u8],
     /// Every unit that is taken.
@@ -264,8 +290,9 @@ impl<'a> Tree<'a> {
             units: BTreeSet::from([0]),
             extents: vec![(block_range(0), Region::TreeHeader)],
         };
-        if superblock.levels > 0 {
-            tree.page(superblock.root, superblock.levels - 1)?;
+        tree.tree(superblock.base, &[])?;
+        if superblock.runs.unit > 0 {
+            tree.runs(superblock.runs)?;
         }
         let map = superblock.space_map;
         if map.unit > 0 {
@@ -319,11 +346,49 @@ impl<'a> Tree<'a> {
         Ok(bytes)
     }
 
-    fn blob(&mut self, reference: Reference, region: Region) -> Result<(), String> {
-        self.extent(reference, 64 + reference.len, region).map(drop)
+    fn blob(&mut self, reference: Reference, region: Region) -> Result<&'a [u8], String> {
+        self.extent(reference, 64 + reference.len, region)
     }
 
-    fn page(&mut self, reference: Reference, level: u8) -> Result<(), String> {
+    /// A tree whose entries below `from` are another's.
+    fn tree(&mut self, root: Root, from: &[u8]) -> Result<(), String> {
+        if root.levels == 0 {
+            return Ok(());
+        }
+        self.page(root.page, root.levels - 1, from)
+    }
+
+    /// The runs of a list.
+    fn runs(&mut self, list: Reference) -> Result<(), String> {
+        let blob = self.blob(list, Region::RunList)?;
+        let list = &blob[64..64 + list.len];
+        let mut at = 16;
+        for _ in 0..u32_at(list, 8)? {
+            let root = Root::decode(list, at + 8)?;
+            let filter = Reference::decode(list, at + 144)?;
+            let lens = [at + 180, at + 184, at + 188].map(|at| u32_at(list, at));
+            let [smallest, largest, merged_to] = lens;
+            let bound = at + 192 + smallest? + largest?;
+            at = bound + merged_to?;
+            let merged_to = list.get(bound..at).ok_or("a key beyond the list")?;
+            self.tree(root, merged_to)?;
+            if filter.unit > 0 {
+                let region = if merged_to.is_empty() {
+                    Region::Filter
+                } else {
+                    Region::FilterMerged
+                };
+                self.blob(filter, region)?;
+            }
+        }
+        if at == list.len() {
+            Ok(())
+        } else {
+            Err("the list of runs does not end behind the last".to_owned())
+        }
+    }
+
+    fn page(&mut self, reference: Reference, level: u8, from: &[u8]) -> Result<(), String> {
         let region = if level == 0 {
             Region::Leaf
         } else {
@@ -331,15 +396,22 @@ impl<'a> Tree<'a> {
         };
         let page = self.extent(reference, reference.len, region)?;
         let count = u32_at(page, 28)?;
+        let lower_len = u32_at(page, 56)?;
+        let (lower, rest) = page[64..].split_at(lower_len);
         let upper = match u32_at(page, 60)? {
-            0xffff_ffff => 0,
-            len => len,
+            0xffff_ffff => None,
+            len => Some(&rest[..len]),
         };
-        let body = (64 + u32_at(page, 56)? + upper).next_multiple_of(8);
+        let body = (64 + lower_len + upper.map_or(0, <[u8]>::len)).next_multiple_of(8);
+        let shared = upper.map_or(0, |upper| {
+            let pairs = lower.iter().zip(upper);
+            pairs.take_while(|(a, b)| a == b).count()
+        });
         if level > 0 {
             let children = body + (count - 1) * 8;
             for child in 0..count {
-                self.page(Reference::decode(page, children + child * 16)?, level - 1)?;
+                let child = Reference::decode(page, children + child * 16)?;
+                self.page(child, level - 1, from)?;
             }
             return Ok(());
         }
@@ -347,15 +419,17 @@ impl<'a> Tree<'a> {
             let entry = u32_at(page, body + count * 8 + index * 4)?;
             let word = u64_at(page, entry + 8)?;
             if word & 2 != 0 {
-                let suffix_len = to_usize(word >> 8 & 0xff_ffff);
-                let value = Reference::decode(page, entry + 16 + suffix_len)?;
-                self.blob(value, Region::LargeValue)?;
+                let end = entry + 16 + to_usize(word >> 8 & 0xff_ffff);
+                let key = [&lower[..shared], &page[entry + 16..end]].concat();
+                if key.as_slice() >= from {
+                    self.blob(Reference::decode(page, end)?, Region::LargeValue)?;
+                }
             }
         }
         Ok(())
     }
 
-    /// The map has exactly the units as taken that the root reaches; before its own are noted.
+    /// The map has exactly the units as taken that base and runs reach; before its own are noted.
     fn check_space_map(&self, map: Reference) -> Result<(), String> {
         let start = to_usize(map.unit) * BLOCK_BYTES + 64;
         let bits = self.bytes.get(start..start + map.len);

@@ -65,6 +65,8 @@ pub(crate) fn config() -> ShardConfig {
         page_bytes: 4 << 10,
         // The layout of what a page holds is read from its bytes.
         compression: Compression::None,
+        // So that runs of both tiers and the base are in use.
+        runs: 2,
         segment_bytes_first: 16 << 10,
         segment_bytes_max: 32 << 10,
         relaxed_interval: Duration::from_millis(5),

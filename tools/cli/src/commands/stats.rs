@@ -28,7 +28,7 @@ macro_rules! figures {
 }
 
 /// What a shard holds. The count of entries is approximate.
-const HOLDS: [Figure; 9] = figures![
+const HOLDS: [Figure; 13] = figures![
     entries "entries",
     memtable_bytes "memtable bytes",
     flush_blocked "flush blocked",
@@ -37,11 +37,15 @@ const HOLDS: [Figure; 9] = figures![
     wal_segments "wal segments",
     tree_bytes "tree bytes",
     tree_live_bytes "of them live",
+    runs "runs",
+    runs_bytes "runs bytes",
+    debt_bytes "debt bytes",
+    merge_blocked "merge blocked",
     cache_bytes "cache bytes",
 ];
 
 /// What a shard has done since it was opened.
-const DID: [Figure; 14] = figures![
+const DID: [Figure; 18] = figures![
     puts "puts",
     gets "gets",
     gets_from_disk "from disk",
@@ -53,6 +57,10 @@ const DID: [Figure; 14] = figures![
     wal_records "wal writes",
     wal_bytes_written "wal written",
     flushes "flushes",
+    flush_bytes_written "flushed bytes",
+    merge_steps "merge steps",
+    merge_bytes_written "merged bytes",
+    write_pauses "pauses",
     cache_hits "cache hits",
     cache_misses "cache misses",
     replayed_records "replayed",
