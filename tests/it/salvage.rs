@@ -71,7 +71,7 @@ fn random_damage_is_contained_and_told() {
     let files = files();
     let mut random = Random::new(21);
     let mut hurt = 0;
-    for number in 0..40 {
+    for number in 0..60 {
         let (file, length) = &files[random.below(files.len())];
         let mut made = String::new();
         let report = case(&format!("seed 21, damage {number}"), |path| {
