@@ -12,6 +12,7 @@
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::disallowed_types,
+    clippy::disallowed_methods,
     reason = "a benchmark takes times and prints its figures, and ends with the first failure"
 )]
 
@@ -104,6 +105,20 @@ async fn get_some(db: &Database, rows: u64) {
     }
 }
 
+/// Waits until the merges have nothing to do; returns how many runs are left.
+async fn settle(db: &Database) -> u64 {
+    let mut steps = None;
+    loop {
+        let stats = db.stats().await.unwrap();
+        let now = stats.total(|shard| shard.merge_steps);
+        if steps == Some(now) {
+            return stats.total(|shard| shard.runs);
+        }
+        steps = Some(now);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
 fn rate(count: u64, time: Duration) -> u64 {
     let micros = u64::try_from(time.as_micros()).unwrap().max(1);
     count * 1_000_000 / micros
@@ -129,6 +144,11 @@ async fn measure(runs: usize, rows: u64) {
     let start = Instant::now();
     get_some(&db, rows).await;
     let getting = start.elapsed();
+    let left = settle(&db).await;
+    let settled = device_bytes() - before;
+    let start = Instant::now();
+    get_some(&db, rows).await;
+    let getting_settled = start.elapsed();
     println!(
         "runs {runs}: {} puts/s, device {}, log {}, flushes {}, merges {}, live {}, files {}, runs \
          now {}, pauses {}; {} gets/s",
@@ -142,6 +162,12 @@ async fn measure(runs: usize, rows: u64) {
         stats.total(|shard| shard.runs),
         stats.total(|shard| shard.write_pauses),
         rate(GETS, getting),
+    );
+    println!(
+        "    merged: device {}, files {}, runs {left}; {} gets/s",
+        ratio(settled, put_bytes),
+        ratio(directory_bytes(&path), put_bytes),
+        rate(GETS, getting_settled),
     );
     db.close().await.unwrap();
 }

@@ -6,9 +6,9 @@
 //! * the two blocks of the superblock's older generation: the newer one is durable in two copies;
 //! * units of the tree's file that neither the current base nor a current run reaches, and that the
 //!   current space map has as free;
-//! * what a merge was about to let go: entries of its inputs that are in its target already are no
-//!   more than that, but lie in pages with others; their filters, which nobody asks when it is
-//!   done;
+//! * pages of a run that has been merged beyond them;
+//! * large values of versions that a newer run replaces or deletes: a merge frees them unread;
+//! * filters of runs: what they say is in the runs as well, and a merge frees them unread;
 //! * segments that end at or below the checkpoint, and files that were never taken into use;
 //! * what lies behind the last record of a segment, up to its second header;
 //! * the reserve: nobody reads what it holds;
@@ -36,16 +36,18 @@ pub enum Region {
     InnerPage,
     /// A leaf.
     Leaf,
+    /// A page of a run all of whose entries are in the target of a merge.
+    PageMerged,
     /// A large value.
     LargeValue,
+    /// A large value of a version that a newer run replaces or deletes.
+    LargeValueOld,
     /// The space map.
     SpaceMap,
     /// The list of runs.
     RunList,
     /// The filter of a run.
     Filter,
-    /// The filter of a run that is being merged.
-    FilterMerged,
     /// A unit that is free.
     FreeUnit,
     /// A header of a segment that is needed.
@@ -71,7 +73,9 @@ impl Region {
             self,
             Self::SuperblockOld
                 | Self::FreeUnit
-                | Self::FilterMerged
+                | Self::PageMerged
+                | Self::LargeValueOld
+                | Self::Filter
                 | Self::EndMark
                 | Self::LogSpace
                 | Self::SegmentReleased
@@ -281,6 +285,11 @@ struct Tree<'a> {
     units: BTreeSet<u64>,
     /// The pages and blobs that take them.
     extents: Regions,
+    /// The newest version of each key: its timestamp, and the number of its tree.
+    newest: BTreeMap<Vec<u8>, (u64, usize)>,
+    /// The large values, each with its version.
+    large: Vec<(Vec<u8>, (u64, usize), Reference)>,
+    trees: usize,
 }
 
 impl<'a> Tree<'a> {
@@ -289,10 +298,21 @@ impl<'a> Tree<'a> {
             bytes,
             units: BTreeSet::from([0]),
             extents: vec![(block_range(0), Region::TreeHeader)],
+            newest: BTreeMap::new(),
+            large: Vec::new(),
+            trees: 0,
         };
         tree.tree(superblock.base, &[])?;
         if superblock.runs.unit > 0 {
             tree.runs(superblock.runs)?;
+        }
+        for (key, version, value) in std::mem::take(&mut tree.large) {
+            let region = if tree.newest.get(&key) == Some(&version) {
+                Region::LargeValue
+            } else {
+                Region::LargeValueOld
+            };
+            tree.blob(value, region)?;
         }
         let map = superblock.space_map;
         if map.unit > 0 {
@@ -352,6 +372,7 @@ impl<'a> Tree<'a> {
 
     /// A tree whose entries below `from` are another's.
     fn tree(&mut self, root: Root, from: &[u8]) -> Result<(), String> {
+        self.trees += 1;
         if root.levels == 0 {
             return Ok(());
         }
@@ -373,12 +394,7 @@ impl<'a> Tree<'a> {
             let merged_to = list.get(bound..at).ok_or("a key beyond the list")?;
             self.tree(root, merged_to)?;
             if filter.unit > 0 {
-                let region = if merged_to.is_empty() {
-                    Region::Filter
-                } else {
-                    Region::FilterMerged
-                };
-                self.blob(filter, region)?;
+                self.blob(filter, Region::Filter)?;
             }
         }
         if at == list.len() {
@@ -402,6 +418,11 @@ impl<'a> Tree<'a> {
             0xffff_ffff => None,
             len => Some(&rest[..len]),
         };
+        if upper.is_some_and(|upper| upper <= from)
+            && let Some((_, region)) = self.extents.last_mut()
+        {
+            *region = Region::PageMerged;
+        }
         let body = (64 + lower_len + upper.map_or(0, <[u8]>::len)).next_multiple_of(8);
         let shared = upper.map_or(0, |upper| {
             let pairs = lower.iter().zip(upper);
@@ -417,14 +438,19 @@ impl<'a> Tree<'a> {
         }
         for index in 0..count {
             let entry = u32_at(page, body + count * 8 + index * 4)?;
-            let word = u64_at(page, entry + 8)?;
-            if word & 2 != 0 {
-                let end = entry + 16 + to_usize(word >> 8 & 0xff_ffff);
-                let key = [&lower[..shared], &page[entry + 16..end]].concat();
-                if key.as_slice() >= from {
-                    self.blob(Reference::decode(page, end)?, Region::LargeValue)?;
-                }
+            let (timestamp, word) = (u64_at(page, entry)?, u64_at(page, entry + 8)?);
+            let end = entry + 16 + to_usize(word >> 8 & 0xff_ffff);
+            let key = [&lower[..shared], &page[entry + 16..end]].concat();
+            if key.as_slice() < from {
+                continue;
             }
+            let version = (timestamp, self.trees);
+            if word & 2 != 0 {
+                let value = Reference::decode(page, end)?;
+                self.large.push((key.clone(), version, value));
+            }
+            let newest = self.newest.entry(key).or_default();
+            *newest = version.max(*newest);
         }
         Ok(())
     }
