@@ -233,7 +233,11 @@ impl Caller {
                 ));
             }
         }
-        self.acknowledge(handle, &key);
+        if value.is_some() {
+            return self.acknowledge(handle, &key);
+        }
+        let now_us = self.scene.now_us(handle.id, &key);
+        self.truth(|truth| truth.key(handle.space, &key).acknowledge_if_there(now_us));
     }
 
     /// A batch over several keyspaces: each part is there whole or not at all.
@@ -423,7 +427,7 @@ impl Caller {
             let now_us = truth.latest_us();
             let keys = truth.spaces[handle.space].keys.iter_mut();
             for (_, key) in keys.filter(|(key, _)| key.starts_with(&own)) {
-                key.acknowledge(now_us);
+                key.acknowledge_if_there(now_us);
             }
         });
     }

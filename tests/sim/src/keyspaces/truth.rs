@@ -76,6 +76,17 @@ impl KeyTruth {
         }
     }
 
+    /// The deletion that was submitted last is done, which is none of what had expired: that comes
+    /// back if the clock does.
+    pub(super) fn acknowledge_if_there(&mut self, to_us: u64) {
+        let (_, before) = self.open.split_last().unwrap_or((&None, &[]));
+        let known = [self.settled].into_iter().chain(before.iter().copied());
+        let expired = |written: &Option<Written>| written.is_some_and(|it| it.may_be_over(to_us));
+        let left: Vec<_> = known.filter(expired).collect();
+        self.acknowledge(to_us);
+        self.open = left;
+    }
+
     /// The write that was submitted last was refused.
     pub(super) fn refuse(&mut self) {
         self.open.pop();
