@@ -262,8 +262,8 @@ impl Keyspace {
         Ok(self.client().write(ops, self.durability()).await?)
     }
 
-    /// Deletes several keys with one message a shard, as a [`Batch`] of deletions does; they need
-    /// not be there.
+    /// Deletes several keys with one message a shard, as a [`crate::Batch`] of deletions does; they
+    /// need not be there.
     ///
     /// ```
     /// # fn main() -> Result<(), lightning_db::Error> {
@@ -279,7 +279,7 @@ impl Keyspace {
     /// ```
     ///
     /// # Errors
-    /// As for [`Database::write`].
+    /// As for [`crate::Database::write`].
     ///
     /// # Durability
     /// As for [`Keyspace::put`].

@@ -4,7 +4,8 @@
 //! 1. A piece reads the first keys of the range as of now, a bounded number, and with them those
 //!    that have expired.
 //! 2. Their tombstones are one commit, which goes the way of every write; it is answered when it is
-//!    durable, with what is left of the range.
+//!    durable, with what is left of the range. One that finds nothing waits until what deleted the
+//!    keys is durable.
 //! 3. Whoever wants more of the range deleted asks for the next piece.
 //!
 //! So a deletion of any length holds up nobody, has nothing to stop when the shard closes, and
@@ -100,7 +101,11 @@ impl<E: Env> Shard<E> {
         let rest = (!ends).then(|| scan.into_rest());
         drop(lease);
         let Tombstones { ops, keys, .. } = tombstones;
-        if !ops.is_empty() {
+        if ops.is_empty() {
+            // Keys may be gone by a deletion that is not durable yet, and whoever hears that
+            // nothing is left forgets the keyspace.
+            self.0.wal.sync().await?;
+        } else {
             self.delete_durably(ops).await?;
         }
         Ok(DeletedPiece { keys, rest })

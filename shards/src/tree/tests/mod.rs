@@ -4,6 +4,7 @@ mod compression;
 mod damage;
 mod env;
 mod estimate;
+mod expiry;
 mod faults;
 mod format;
 mod model;
@@ -178,7 +179,7 @@ fn walk(tree: &Tree<TestEnv>, view: &super::TreeView, from: &[u8], direction: Di
             let (key, timestamp) = (entry.key.to_vec(), entry.timestamp.0);
             let value = block_on(tree.load(&cursor.value_of().unwrap())).unwrap();
             if !entry.flags.contains(EntryFlags::OVERFLOW) {
-                assert_eq!(entry.value, &value[..]);
+                assert_eq!(entry.user_value(), &value[..]);
             }
             let follows = |last: &Vec<u8>| direction.compare(last, &key).is_lt();
             assert!(last.as_ref().is_none_or(follows));
