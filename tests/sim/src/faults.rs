@@ -156,6 +156,9 @@ pub(crate) struct Swarm {
 /// Free space is drawn up to 1 MiB: less than what most lives write.
 const SPACE_BITS_MAX: u64 = 20;
 
+/// How much more often a fault strikes that is the only one.
+const ALONE_FACTOR: u64 = 4;
+
 impl Swarm {
     /// Draws the faults of a seed from those that it may have.
     ///
@@ -180,8 +183,12 @@ impl Swarm {
                 swarm.knobs.push((fault, Knob::default()));
                 continue;
             }
+            // One that is alone may strike more often: nothing else hides what it does.
+            let more = if asked_for_one { ALONE_FACTOR } else { 1 };
+            let scale = scale * more;
             let rate = u64::from(usual_ppm(fault)) * scale * u64::from(rate_percent) / 10_000;
             let rate = u32::try_from(rate).map_or(PPM, |rate| rate.min(PPM));
+            let bound = bound.saturating_mul(more).min(strikes_max);
             swarm.knobs.push((fault, Knob::new(rate, bound)));
         }
         swarm
