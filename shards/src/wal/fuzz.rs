@@ -9,7 +9,8 @@ use crate::block::{get_u32, put};
 use crate::fuzz::{
     Decoder, Draw, OWNER, Verdict, check_block, noise, number, refused, repair_block,
 };
-use crate::{EntryFlags, KeyspaceId, Lsn, SegmentId, StorageKey, Timestamp};
+use crate::message::Target;
+use crate::{EntryFlags, KeyspaceId, Lsn, SegmentId, StorageKey, Timestamp, Ttl};
 
 pub(crate) const SEGMENT_HEADER: Decoder = Decoder {
     name: "segment_header",
@@ -112,10 +113,13 @@ fn check_payload(mut payload: &[u8]) -> Result<(), &'static str> {
                 unreachable!("an operation has a whole stored key");
             };
             let keyspace = KeyspaceId(get_u32(op.key, 0).swap_bytes());
+            let expiring = op.flags.contains(EntryFlags::EXPIRING);
+            let ttl = expiring.then(|| Ttl::of(op.value).expect("it was decoded with one"));
+            let (_, value) = op.value.split_at(ttl.map_or(0, |_| Ttl::BYTES));
             let added = if op.flags == EntryFlags::TOMBSTONE {
                 again.delete(keyspace, key)
             } else {
-                again.put(keyspace, key, op.value)
+                again.put_to(Target { keyspace, ttl }, key, value)
             };
             added.expect("what is decoded is within the bounds of what is written");
         }
