@@ -23,9 +23,9 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use lightning_io::Env;
+use lightning_io::{Env, to_u64};
 
-use super::address::PageRef;
+use super::address::{PageRef, UNIT_BYTES};
 use super::blob::BlobRef;
 use super::cursor::TreeCursor;
 use super::edit::{Edit, Outcome, TreeUpdate};
@@ -431,14 +431,18 @@ async fn filter_of<E: Env>(
     inputs: &[Rc<Run>],
 ) -> Result<Filter> {
     let known = tree.shared.growing_filter.take();
-    let to_come: u64 = inputs.iter().map(|run| run.left).sum();
+    // A list that claims more keys than the file has bytes is not to cost memory.
+    let most = tree.shared.store.space.borrow().file_units() * to_u64(UNIT_BYTES);
+    let for_keys = |count: u64| Filter::for_keys(count.min(most));
+    let to_come = inputs.iter().map(|run| run.left);
+    let to_come = to_come.fold(0, u64::saturating_add);
     let Some(growing) = growing else {
-        return Ok(Filter::for_keys(to_come));
+        return Ok(for_keys(to_come));
     };
     if let Some(known) = known.filter(|known| known.page == growing.root.page) {
         return Ok(known.filter);
     }
-    let mut filter = Filter::for_keys(growing.root.entries + to_come);
+    let mut filter = for_keys(growing.root.entries.saturating_add(to_come));
     let view = tree.view();
     let mut cursor = tree.cursor_over(&view, growing.root, Direction::Forward, Caching::Pass);
     cursor.seek(b"").await?;
