@@ -140,17 +140,21 @@ impl<E: Env> Shard<E> {
                 return Taken::Now;
             }
         }
+        let was_open = write.is_open();
         let write = match self.decide(write) {
             Decided::Write(write) => write,
             Decided::Later(write) => return Taken::Later(write),
             Decided::Gone => return Taken::Now,
         };
-        match self.check_space(&write.ops) {
-            Ok(true) => {}
-            Ok(false) => return Taken::Later(write),
-            Err(error) => {
-                write.refuse(error);
-                return Taken::Now;
+        if was_open {
+            // What an update does is known only now.
+            match self.check_space(&write.ops) {
+                Ok(true) => {}
+                Ok(false) => return Taken::Later(write),
+                Err(error) => {
+                    write.refuse(error);
+                    return Taken::Now;
+                }
             }
         }
         let timestamp = self.0.clock.tick();

@@ -338,8 +338,14 @@ impl<E: Env> Edit<'_, E> {
             self.writer.free_blob(run.filter)?;
         }
         let mut pages: Vec<(PageRef, u8)> = vec![(run.root.page, run.root.height - 1)];
+        let counted = run.root.pages.total().stored_bytes;
+        let most = counted.min(store.space.borrow().file_units() * to_u64(UNIT_BYTES));
         let mut freed_bytes = 0;
         while let Some((reference, level)) = pages.pop() {
+            if freed_bytes > most {
+                // Pages that lead to one another would have no end.
+                break;
+            }
             self.writer.free_unread(reference)?;
             if planted!("runs_freed_early") {
                 store.space.borrow_mut().release(reference.extent());
@@ -352,7 +358,6 @@ impl<E: Env> Edit<'_, E> {
                 store.env.yield_if_needed().await;
             }
         }
-        let counted = run.root.pages.total().stored_bytes;
         if freed_bytes != counted {
             let what = format!("a run of {freed_bytes} bytes of pages; {counted} were counted");
             return Err(store.damage(run.root.page.unit, what));

@@ -121,6 +121,12 @@ impl<E: Env> TreeReader<E> {
             return Ok(());
         }
         let map = state.space_map;
+        // A map is as large as the file that it is of, whatever a state claims.
+        if state.file_units > self.store.space.borrow().file_units() {
+            return Err(self
+                .store
+                .damage(map.unit, "the space map is of a longer file"));
+        }
         let content = self.store.read_blob(map, BlobKind::SpaceMap).await?;
         Bitmap::from_bytes(&content, state.file_units)
             .map(drop)

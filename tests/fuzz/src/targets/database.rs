@@ -17,10 +17,7 @@ use crate::target::{Target, Verdict};
 
 /// The most that opening, reading and checking may hold: the disk's image, 256 KiB a shard, a few
 /// buffers of 1 MiB, and room for what a list of damages needs.
-///
-/// It would be 48 MiB, but some changes with all checksums put right came to 350 MB. That is open: see
-/// `docs/testing.md`.
-const HEAP_BYTES_MAX: usize = 1 << 30;
+const HEAP_BYTES_MAX: usize = 48 << 20;
 
 /// Changes that one input makes.
 const CHANGES_MAX: usize = 24;
