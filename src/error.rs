@@ -7,7 +7,23 @@ use lightning_shards::{Corruption, Error as Cause};
 
 /// A failed operation: its text says what failed, where, what was expected and what was found.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Error(Box<Cause>);
+pub struct Error(Box<Failure>);
+
+/// What failed: the engine, or the way from its bytes to a type and back.
+#[derive(Clone, PartialEq, Eq)]
+enum Failure {
+    Engine(Cause),
+    Encoding {
+        keyspace: String,
+        /// The key, or the value of it.
+        what: &'static str,
+        key: Vec<u8>,
+        reason: String,
+    },
+}
+
+/// Bytes of a key that a message shows.
+const KEY_BYTES_SHOWN: usize = 64;
 
 /// What a caller can do about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,6 +57,9 @@ pub enum ErrorKind {
     MaybeCommitted,
     /// A function of the caller's panicked; nothing happened: the text says with what.
     Panicked,
+    /// A value cannot be written as bytes, or stored bytes are no key or value of the type that they
+    /// are read as; nothing happened: use the type that they were written with.
+    Encoding,
     /// The keyspace was dropped; nothing happened: open or create another.
     Dropped,
     /// The database is closed.
@@ -50,7 +69,10 @@ pub enum ErrorKind {
 impl Error {
     /// What the caller can do.
     pub fn kind(&self) -> ErrorKind {
-        match &*self.0 {
+        let Failure::Engine(cause) = &*self.0 else {
+            return ErrorKind::Encoding;
+        };
+        match cause {
             Cause::Io(error) => io_kind(error),
             Cause::Corruption(_) => ErrorKind::Corruption,
             Cause::NotADatabase { .. } | Cause::KeyspaceNotFound { .. } => ErrorKind::NotFound,
@@ -83,9 +105,18 @@ impl Error {
     /// Where stored bytes are damaged, for errors of kind [`ErrorKind::Corruption`].
     pub fn corruption(&self) -> Option<&Corruption> {
         match &*self.0 {
-            Cause::Corruption(corruption) => Some(corruption),
+            Failure::Engine(Cause::Corruption(corruption)) => Some(corruption),
             _ => None,
         }
+    }
+
+    pub(crate) fn encoding(keyspace: &str, what: &'static str, key: &[u8], reason: String) -> Self {
+        Self(Box::new(Failure::Encoding {
+            keyspace: keyspace.to_owned(),
+            what,
+            key: key.to_vec(),
+            reason,
+        }))
     }
 }
 
@@ -100,7 +131,7 @@ fn io_kind(error: &IoError) -> ErrorKind {
 
 impl From<Cause> for Error {
     fn from(cause: Cause) -> Self {
-        Self(Box::new(cause))
+        Self(Box::new(Failure::Engine(cause)))
     }
 }
 
@@ -112,13 +143,32 @@ impl From<IoError> for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+        match &*self.0 {
+            Failure::Engine(cause) => fmt::Display::fmt(cause, f),
+            Failure::Encoding {
+                keyspace,
+                what,
+                key,
+                reason,
+            } => {
+                let shown = key[..key.len().min(KEY_BYTES_SHOWN)].escape_ascii();
+                let more = if key.len() > KEY_BYTES_SHOWN {
+                    ".."
+                } else {
+                    ""
+                };
+                write!(
+                    f,
+                    "the {what} at {shown}{more} in the keyspace {keyspace}: {reason}"
+                )
+            }
+        }
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}: {}", self.kind(), self.0)
+        write!(f, "{:?}: {self}", self.kind())
     }
 }
 

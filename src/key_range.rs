@@ -84,6 +84,9 @@ impl<K: AsRef<[u8]>> KeyRange for (Bound<K>, Bound<K>) {
     }
 }
 
+/// Two bounds that are at hand as bytes.
+pub(crate) type Bounds = (Bound<Vec<u8>>, Bound<Vec<u8>>);
+
 /// The first key that does not begin with `prefix`, if there is one.
 pub(crate) fn prefix_end(prefix: &[u8]) -> Bound<Vec<u8>> {
     let kept = prefix.iter().rposition(|&byte| byte != u8::MAX);

@@ -36,6 +36,7 @@ mod report;
 mod salvage;
 mod scan;
 mod start;
+mod typed;
 
 pub use batch::Batch;
 pub use builder::Builder;
@@ -54,6 +55,7 @@ pub use preset::Preset;
 pub use report::{Stats, VerifyReport};
 pub use salvage::salvage;
 pub use scan::Scan;
+pub use typed::{Key, TypedKeyspace, TypedScan, Value};
 
 /// What the functions of this crate return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

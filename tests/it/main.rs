@@ -27,6 +27,7 @@ mod scans;
 mod send_sync;
 mod support;
 mod tidy;
+mod typed;
 mod updates;
 
 use support::scratch;
