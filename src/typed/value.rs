@@ -10,9 +10,9 @@ use crate::{Change, Result};
 /// A type of values: whatever serde can write and read.
 ///
 /// The bytes are those of postcard, <https://postcard.jamesmunns.com/wire-format>: small, and without
-/// the names of fields. So a field can be added at the end only if it is read with care: bytes that
-/// are left over, or missing, are an error. For values that change their shape, use an enum with a
-/// variant for each.
+/// the names of fields. So a type with a field more or less does not read them: bytes that are left
+/// over, or missing, are an error. For values that change their shape, use an enum with a variant for
+/// each.
 pub trait Value: Serialize + DeserializeOwned {}
 
 impl<T: Serialize + DeserializeOwned> Value for T {}

@@ -1,10 +1,12 @@
 //! Typed keys and values.
 
 use std::ops::Bound;
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt};
 use lightning_db::{Batch, Database, ErrorKind, Key, TypedKeyspace};
-use serde::{Deserialize, Serialize};
+use serde::ser::Error as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::scratch;
 use crate::support::run;
@@ -239,6 +241,49 @@ fn an_update_sees_and_leaves_values() {
         assert_eq!(both, Some(vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!(lists.update(&key, |_| None).await.unwrap(), None);
         assert!(!lists.exists(&key).await.unwrap());
+        db.close().await.unwrap();
+    });
+}
+
+/// A value that cannot be written when it is negative.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+struct Natural(i64);
+
+impl Serialize for Natural {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 < 0 {
+            return Err(S::Error::custom("negative"));
+        }
+        self.0.serialize(serializer)
+    }
+}
+
+#[test]
+fn a_value_that_cannot_be_written_changes_nothing() {
+    let directory = scratch();
+    let path = directory.path().join("db");
+    run("typed", async move {
+        let db = Database::create(path).await.unwrap();
+        let keyspace = db.keyspace("default").await.unwrap();
+        let naturals = keyspace.typed::<u64, Natural>();
+        naturals.put(&1, &Natural(10)).await.unwrap();
+        let refused = naturals.put(&1, &Natural(-1)).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Encoding);
+        let refused = naturals.update(&1, |_| Some(Natural(-2))).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Encoding);
+        assert_eq!(naturals.get(&1).await.unwrap(), Some(Natural(10)));
+
+        let mut batch = Batch::new();
+        let refused = naturals.put_in(&mut batch, &2, &Natural(-3)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Encoding);
+        assert!(batch.is_empty());
+        naturals.put_in(&mut batch, &2, &Natural(20)).unwrap();
+        naturals.delete_in(&mut batch, &1);
+        db.write(batch).await.unwrap();
+        let long = Duration::from_hours(1);
+        naturals.put_with_ttl(&3, &Natural(30), long).await.unwrap();
+        let all: Vec<_> = naturals.scan(..).try_collect().await.unwrap();
+        assert_eq!(all, [(2, Natural(20)), (3, Natural(30))]);
         db.close().await.unwrap();
     });
 }
